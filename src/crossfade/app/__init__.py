@@ -1,0 +1,1 @@
+"""What people and programs touch: plan files, settings, API, CLI, demo."""

@@ -1,0 +1,1 @@
+"""The circuit breaker, a library of its own."""

@@ -1,0 +1,1 @@
+"""What the ticks add up to: sums, e-processes, sequences, forecasts."""

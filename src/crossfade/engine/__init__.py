@@ -1,0 +1,1 @@
+"""The imperative shell: it carries out what the core decides."""

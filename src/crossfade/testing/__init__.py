@@ -1,0 +1,1 @@
+"""Shipped doubles and conformance suites."""
