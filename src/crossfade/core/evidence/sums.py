@@ -1,0 +1,134 @@
+"""Ticks: the sums of one interval, by who answered whom. They add up across collectors and proxy nodes.
+
+A request belongs to the tick in which it *started*, so that a slow failure lies in the same tick as the
+requests it competes with (EVIDENCE 1.12). Latency is kept as counts in log-spaced bins of ratio 1.05.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from crossfade.core.split import Version
+
+BIN_RATIO = 1.05
+BIN_FLOOR_MS = 1.0
+BINS = 226
+"""1 ms .. 60 s; bin 0 also holds everything faster, the last bin everything slower."""
+
+_LOG_RATIO = math.log(BIN_RATIO)
+
+
+def latency_bin(milliseconds: float) -> int:
+    """Return the bin (0..225) of a latency; bin b holds (1.05**(b-1), 1.05**b] ms."""
+    if milliseconds <= BIN_FLOOR_MS:
+        return 0
+    return min(BINS - 1, math.ceil(math.log(milliseconds) / _LOG_RATIO - 1e-9))
+
+
+def bin_upper_ms(index: int) -> float:
+    """Return the upper edge of a latency bin in milliseconds."""
+    return BIN_FLOOR_MS * BIN_RATIO**index
+
+
+class Arm(NamedTuple):
+    """Whose requests a cell sums: version, region, cohort and whether a client's override chose the version."""
+
+    version: Version
+    region: str
+    """As the client's header said, escaped and cut to 64 characters; empty where none was sent."""
+    cohort: str
+    """Cohort name; empty for everyone else."""
+    override: bool = False
+    """Such requests are kept out of the comparison: who overrides has chosen themselves (EVIDENCE 0.11)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cell:
+    """Sums of one arm in one tick. Mutable while a tick is being filled; treated as a value afterwards."""
+
+    requests: int = 0
+    failures: int = 0
+    """Answers with status >= 500, fallbacks to V1 that V2's refusal caused, clients that gave up waiting."""
+    critical: int = 0
+    """Of the failures: the version gave no answer at all."""
+    fallbacks: int = 0
+    """Of the failures: V1 answered in V2's place, so the client saw no error."""
+    cached: int = 0
+    """Answers that the fact cache=hit says came from a cache."""
+    failing_users: set[int] = field(default_factory=set)
+    """Keyed hashes (64 bit) of the users behind the failures."""
+    latency: Counter[int] = field(default_factory=Counter)
+    """Answers by latency bin, not from a cache."""
+    latency_cached: Counter[int] = field(default_factory=Counter)
+    """Answers by latency bin, from a cache: a stratum of its own."""
+    facts: dict[str, Counter[str]] = field(default_factory=dict)
+    """Answers by fact and value, for facts that are tokens, integers or booleans."""
+    timings: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Count and sum by fact, for facts that are decimals."""
+
+    def add(self, other: Cell) -> None:
+        """Add another cell's sums to this one."""
+        self.requests += other.requests
+        self.failures += other.failures
+        self.critical += other.critical
+        self.fallbacks += other.fallbacks
+        self.cached += other.cached
+        self.failing_users |= other.failing_users
+        self.latency.update(other.latency)
+        self.latency_cached.update(other.latency_cached)
+        for name, values in other.facts.items():
+            self.facts.setdefault(name, Counter()).update(values)
+        for name, (count, total) in other.timings.items():
+            have_count, have_total = self.timings.get(name, (0, 0.0))
+            self.timings[name] = (have_count + count, have_total + total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """The sums of one interval [start, start + length) of plan time, in seconds."""
+
+    number: int
+    """floor(start / length): the same interval has the same number everywhere."""
+    start: float
+    length: float
+    cells: Mapping[Arm, Cell]
+    lost: int = 0
+    """Requests known to have been served but not reported (gaps in the sequence)."""
+    malformed: int = 0
+    """Lines that could not be read."""
+    sources: frozenset[str] = frozenset()
+    """Collectors (or nodes) that reported; empty means that nobody could look: BLIND."""
+
+    def total(self, version: Version) -> Cell:
+        """Return the sum over all arms of a version, overrides included."""
+        return sum_cells(cell for arm, cell in self.cells.items() if arm.version is version)
+
+
+def sum_cells(cells: Iterable[Cell]) -> Cell:
+    """Return a new cell with the sums of the given ones."""
+    result = Cell()
+    for cell in cells:
+        result.add(cell)
+    return result
+
+
+def merge_ticks(one: Tick, other: Tick) -> Tick:
+    """Return the sum of two collectors' ticks of the same number; ValueError where the numbers differ."""
+    if one.number != other.number or one.length != other.length:
+        raise ValueError(f"ticks {one.number} and {other.number} are different intervals")
+    cells = {arm: sum_cells([cell]) for arm, cell in one.cells.items()}
+    for arm, cell in other.cells.items():
+        cells.setdefault(arm, Cell()).add(cell)
+    return Tick(
+        number=one.number,
+        start=one.start,
+        length=one.length,
+        cells=cells,
+        lost=one.lost + other.lost,
+        malformed=one.malformed + other.malformed,
+        sources=one.sources | other.sources,
+    )

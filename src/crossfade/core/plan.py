@@ -1,0 +1,294 @@
+"""The plan as frozen values. An impossible plan can't be constructed: every `__post_init__` raises ValueError.
+
+Times are seconds, shares basis points, rates fractions of 1 unless a name says otherwise. The file format is
+`crossfade.app.planfile`'s matter; its errors carry lines, these carry only words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from crossfade.core.split import Split
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+
+
+class KeySource(StrEnum):
+    """Where in a request a key is looked for."""
+
+    HEADER = "header"
+    COOKIE = "cookie"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One place to look for a key: `header X-User-Id`, `cookie uid`, `address`."""
+
+    source: KeySource
+    name: str = ""
+    """Header or cookie name; empty for the address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """One version of the API: its path and the servers that answer it (host:port)."""
+
+    path: str
+    upstreams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What the proxy serves."""
+
+    entry: str
+    """The path at which clients are split."""
+    v1: Upstream
+    v2: Upstream
+    listen: str = "127.0.0.1:8100"
+    """host:port the proxy binds for clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentRule:
+    """How requests are attributed to users, clients and regions."""
+
+    user: tuple[Key, ...]
+    """The first one present is the user key."""
+    salt: int
+    """Seed of the bucket hash, fresh for each plan so that buckets of former rollouts don't carry over."""
+    client: Key | None = None
+    region: Key | None = None
+    cohorts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Members by cohort; someone in several belongs to the first in this order."""
+    users: int = 0
+    """How many users there are in all, outside of staff cohorts; 0 where the plan doesn't say."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cohorts", MappingProxyType(dict(self.cohorts)))
+
+    def cohort_of(self, user_key: str) -> str | None:
+        """Return the user's cohort, None for everyone else."""
+        return next((name for name, members in self.cohorts.items() if user_key in members), None)
+
+    def cohort_sizes(self) -> dict[str, int]:
+        """Return how many users each cohort really holds (someone in several counts in the first)."""
+        seen: set[str] = set()
+        sizes = {}
+        for name, members in self.cohorts.items():
+            sizes[name] = len(members - seen)
+            seen |= members
+        return sizes
+
+
+class MetricKind(StrEnum):
+    """Where a metric's numbers come from."""
+
+    FAILURE_RATE = "failure_rate"
+    """Answers with status 500 and up, and requests V2 could not be reached for."""
+    CRITICAL_ERRORS = "critical_errors"
+    """Requests to which a version gave no answer at all: refused, reset or timed out at the proxy."""
+    AVAILABILITY = "availability"
+    """Share of answers in which a fact is not 0, false, missing, fallback or unavailable."""
+    LATENCY = "latency"
+    """A quantile of the time to the answer's headers, in milliseconds."""
+    BREAKER = "breaker"
+    """Share of answers given with the breaker open; the fact is `<breaker>-breaker`."""
+    TIMING = "timing"
+    """Mean of a fact that carries a number, such as db=3.1 (milliseconds)."""
+    RATIO = "ratio"
+    """Share of answers in which a fact has a given value, such as cache=hit."""
+    POSTED = "posted"
+    """Numbers that people or programs post: satisfaction, complaints."""
+
+
+class Comparison(StrEnum):
+    """How a value is compared with a limit."""
+
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+    EQ = "="
+
+    def holds(self, value: float, limit: float) -> bool:
+        """Tell whether `value <comparison> limit`."""
+        return {
+            Comparison.LT: value < limit,
+            Comparison.LE: value <= limit,
+            Comparison.GT: value > limit,
+            Comparison.GE: value >= limit,
+            Comparison.EQ: value == limit,
+        }[self]
+
+
+class Action(StrEnum):
+    """What a guardrail that fails makes happen; the later in this order, the stronger."""
+
+    MONITOR = "monitor"
+    ALERT = "alert"
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A bound on a metric's V2 value, in the metric's own unit (fraction, milliseconds, count)."""
+
+    comparison: Comparison
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """A condition watched all the time: while it is met, the action is wanted."""
+
+    action: Action
+    breach: Limit | None = None
+    """The breach; None where the guard is only to be monitored or speaks of the breaker's state."""
+    worse_than_v1: bool = False
+    """The breach counts only where V2 is also worse than V1 at the same time."""
+    open_longer_than_s: float | None = None
+    """For breaker metrics: the breach is being open for longer than this."""
+    text: str = ""
+    """As the author wrote it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What is watched: its source, what is known and wanted, and the guardrail."""
+
+    name: str
+    kind: MetricKind
+    fact: str = ""
+    """Name of the fact, for kinds that read one (for BREAKER the name of the breaker's fact)."""
+    fact_value: str = ""
+    """For RATIO: the value counted."""
+    quantile: float | None = None
+    """For LATENCY: 0..1."""
+    baseline: float | None = None
+    target: Limit | None = None
+    guard: Guardrail | None = None
+
+
+class GateKind(StrEnum):
+    """The kinds of condition to leave a phase."""
+
+    SOAK = "soak"
+    """The phase has lasted its time."""
+    ON_TARGET = "on_target"
+    """`failure_rate on target`: the evidence shows the metric's target and that V2 is not worse than V1 beyond the margin."""
+    LIMIT = "limit"
+    """`complaints < 5`, `weather_available >= 40%`: a plain comparison of the phase's value."""
+    NO_CRITICAL_ERRORS = "no_critical_errors"
+    """`no critical errors for 3d`."""
+    NO_STUCK_BREAKER = "no_stuck_breaker"
+    """`no stuck breaker`: every breaker that opened closed again within its guard's time, and none is open."""
+    STABLE = "stable"
+    """`stable for 24h`: for that long no guardrail of the plan was breached and nothing was blind."""
+    NO_V1_REQUESTS = "no_v1_requests"
+    """`no v1 requests for 1d`."""
+    NO_CASCADING_FAILURES = "no_cascading_failures"
+    """`no cascading failures`: while the breaker was open or the dependency failed, V2's own failures stayed on target."""
+    ROLLBACK_READY = "rollback_ready"
+    """`rollback ready`: the proxy's rollback connection answers and every node reports the wanted state."""
+    APPROVED = "approved"
+    """`approved by a person`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A condition to leave a phase."""
+
+    kind: GateKind
+    text: str
+    """As the author wrote it; unique within the rollout's phase."""
+    metric: str | None = None
+    limit: Limit | None = None
+    for_s: float = 0.0
+    """How long it must have held without a break, up to now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A part of the plan with one target split."""
+
+    name: str
+    split: Split
+    """As applied: absolute shares per cohort, already never below an earlier phase's."""
+    target: int
+    """V2's share of all users that the author wrote, in basis points."""
+    soak_s: float
+    gates: tuple[Gate, ...]
+    """The phase's own gates and, before them, those inherited from the phases before (R13)."""
+    own_gates: tuple[Gate, ...] = ()
+    margin: float = 1.25
+    """How many times V1's rate V2 must be shown to be below (non-inferiority)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confidence:
+    """Error probabilities, each for the whole rollout."""
+
+    false_rollback: float = 0.01
+    false_promotion: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The written, versioned intention; immutable once a rollout has started from it."""
+
+    name: str
+    api: Api
+    assignment: AssignmentRule
+    metrics: tuple[Metric, ...]
+    phases: tuple[Phase, ...]
+    confidence: Confidence = Confidence()
+    override_secret: str = field(default="", repr=False)
+    """Clients that send it in X-Crossfade-Secret may choose a version with X-Crossfade-Version; empty: nobody may."""
+    blind_rollback_s: float | None = None
+    """Roll back after being blind for this long; None: never, only hold and alert."""
+    digest: str = ""
+    """SHA-256 of the plan's canonical form, cohorts included."""
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ValueError("a plan has at least one phase")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"phase names are unique, not {names}")
+        for earlier, later in zip(self.phases, self.phases[1:], strict=False):
+            if not later.split.rises_from(earlier.split):
+                raise ValueError(f"the split of phase {later.name} falls below that of {earlier.name}")
+        known = {metric.name for metric in self.metrics}
+        for phase in self.phases:
+            for gate in phase.gates:
+                if gate.metric is not None and gate.metric not in known:
+                    raise ValueError(f"gate {gate.text!r} is about {gate.metric}, which is no metric of the plan")
+
+    def phase_index(self, name: str) -> int:
+        """Return the index of a phase; KeyError where there is none of that name."""
+        for index, phase in enumerate(self.phases):
+            if phase.name == name:
+                return index
+        raise KeyError(name)
+
+    def metric(self, name: str) -> Metric:
+        """Return a metric; KeyError where there is none of that name."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    def staff_cohorts(self) -> frozenset[str]:
+        """Return the cohorts that a 0 % phase put on V2: they have no control and don't count as users."""
+        return frozenset(
+            name for phase in self.phases if phase.target == 0 for name, share in phase.split.cohorts.items() if share
+        )

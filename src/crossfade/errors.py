@@ -1,0 +1,95 @@
+"""The error tree. A message names the thing, its value and the next action.
+
+CrossfadeError
+├── PlanError             the plan can't be what was meant; carries every Problem        exit code 2
+├── UsageError            the command can't be carried out as typed                      exit code 2
+├── ConflictError         the rollout is in another state or revision than assumed       exit code 3
+├── UnreachableError      nobody answered: controller, proxy or store                    exit code 4
+│   └── ProxyUnreachableError
+├── ProxyError            the proxy answered, and not as asked
+│   ├── ProxyRefusedError its configuration or a value was refused; retrying won't help
+│   ├── ReadBackError     what was read back differs from what was set
+│   └── StaleGenerationError   someone with a later generation has acted since
+└── StoreError            the store can't keep or give what was asked
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class CrossfadeError(Exception):
+    """The root; `exit_code` is what the CLI ends with."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a file: where it is, what is wrong, what would be right."""
+
+    file: str
+    line: int
+    """Counted from 1."""
+    column: int
+    """Counted from 1."""
+    field: str
+    """Dotted path inside the plan, `phases[1].split`; empty for the whole file."""
+    message: str
+    """What is wrong, with the value, and what would be right."""
+
+    def __str__(self) -> str:
+        where = f" {self.field}:" if self.field else ""
+        return f"{self.file}:{self.line}:{self.column}:{where} {self.message}"
+
+
+class PlanError(CrossfadeError):
+    """A plan that can't be constructed; `problems` holds every mistake found."""
+
+    exit_code = 2
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(p) for p in problems))
+        self.problems = problems
+
+
+class UsageError(CrossfadeError):
+    """The command can't be carried out as typed."""
+
+    exit_code = 2
+
+
+class ConflictError(CrossfadeError):
+    """The rollout is in another state or at another revision than the caller assumed."""
+
+    exit_code = 3
+
+
+class UnreachableError(CrossfadeError):
+    """Nobody answered. Trying again may help."""
+
+    exit_code = 4
+
+
+class ProxyUnreachableError(UnreachableError):
+    """The proxy's control socket did not answer."""
+
+
+class ProxyError(CrossfadeError):
+    """The proxy answered, and not as asked."""
+
+
+class ProxyRefusedError(ProxyError):
+    """The proxy refused a configuration or a value; the same again will be refused again."""
+
+
+class ReadBackError(ProxyError):
+    """What was read back differs from what was set."""
+
+
+class StaleGenerationError(ProxyError):
+    """Someone with a later generation has acted since; this actor must stop acting."""
+
+
+class StoreError(CrossfadeError):
+    """The store can't keep or give what was asked."""

@@ -1,0 +1,182 @@
+"""What the engine needs from the outside, as contracts. Adapters keep them; `crossfade.testing` proves it.
+
+Contracts bind every adapter: the conformance suites run the same cases against the real thing and the fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from crossfade.core.evidence.sums import Tick
+from crossfade.core.split import NOBODY, Split
+
+
+class Clock(Protocol):
+    """Plan time. A demo's clock runs faster than the wall's; nothing above this port can tell."""
+
+    speed: float
+    """Plan seconds per real second: 1 in production."""
+
+    def now(self) -> float:
+        """Return plan time in seconds since the epoch; it may step when the wall clock does."""
+
+    def monotonic(self) -> float:
+        """Return real seconds since an arbitrary start; never steps."""
+
+    def plan_time(self, wall: float) -> float:
+        """Return the plan time at which the wall clock showed `wall` (seconds since the epoch)."""
+
+    async def sleep(self, real_seconds: float) -> None:
+        """Wait for real seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyState:
+    """The complete state wanted of a proxy, never a delta."""
+
+    generation: int
+    """Outdates earlier actors; kept in the proxy and read back."""
+    split: Split = NOBODY
+    killed: bool = False
+    """Everyone on V1, cohorts, overrides and V2 paths included."""
+    v1_headers: Mapping[str, str] = field(default_factory=dict)
+    """Response headers added to V1's answers (Deprecation, Sunset, Link)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """What one proxy node reports of itself."""
+
+    node: str
+    reachable: bool
+    state: ProxyState | None = None
+    """As read back; None where the node could not be asked."""
+    proxy_version: str = ""
+    up_since: float = 0.0
+    """Wall-clock seconds since the epoch at which this proxy process started."""
+    error: str = ""
+
+
+class Proxy(Protocol):
+    """The proxy that clients talk to, one node or several."""
+
+    async def start(self) -> None:
+        """Make the proxy serve: adopt a running one, or validate the configuration and start one.
+
+        A started proxy comes up with the last applied state or with fewer users on V2, never with more.
+        Raises ProxyRefusedError naming the file and line where the configuration is refused or the binary is
+        missing, and where the listening port is taken. Calling it again on a serving proxy changes nothing.
+        """
+
+    async def apply(self, wanted: ProxyState) -> Sequence[NodeState]:
+        """Set the complete state on every node and read it back.
+
+        The order is safe when interrupted: lowering writes the file before the memory, raising the memory
+        before the file. A node that can't be reached raises ProxyUnreachableError when V2's share rises anywhere; when
+        it only falls, the other nodes are set first, then it is raised. Raises ReadBackError where the answer differs from what
+        was set, StaleGenerationError where a node carries a later generation (nothing is changed then). Applying the same state
+        again is harmless and re-asserts it.
+        """
+
+    async def observe(self) -> Sequence[NodeState]:
+        """Return what every node reports now; never raises for a node that does not answer."""
+
+    async def stop(self) -> None:
+        """Stop the proxy process this adapter started or adopted; clients are finished first."""
+
+    async def close(self) -> None:
+        """Let go of connections; the proxy goes on serving."""
+
+
+class RollbackSwitch(Protocol):
+    """The short way to V1: its own connection, no metrics, no store, no verdict."""
+
+    async def rollback(self, generation: int | None = None) -> Sequence[NodeState]:
+        """Put every user on V1 on every node now, and read it back.
+
+        Nodes are told concurrently; one that does not answer does not delay the others. Its state files are
+        written first, so a proxy that is down comes back with everyone on V1. `generation` is stored beside
+        the split where it is higher than the proxy's; None keeps the proxy's own. Never raises for a node that doesn't answer: its
+        NodeState says so. Raises ProxyError only where no node could be told and no file could be written.
+        """
+
+
+class Telemetry(Protocol):
+    """The collector: turns what the proxy reports of each request into ticks."""
+
+    async def start(self) -> None:
+        """Begin to listen; raises UnreachableError where the address is taken."""
+
+    def closed_ticks(self) -> Sequence[Tick]:
+        """Return the ticks closed since the last call, oldest first, without gaps in their numbers.
+
+        A tick is closed when its watermark has passed. An interval in which nobody reported is given as a
+        tick without sources. Each tick is returned once.
+        """
+
+    def recent(self, seconds: float) -> Tick:
+        """Return the sums of requests that *ended* in the last real seconds, for gross breaches only."""
+
+    async def close(self) -> None:
+        """Stop listening."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One line of a rollout's history."""
+
+    rollout: str
+    revision: int
+    """Counted from 1, without gaps."""
+    at: float
+    """Plan time."""
+    kind: str
+    """The event's class name, `PhasePromoted`."""
+    data: Mapping[str, object]
+
+
+class Store(Protocol):
+    """Where rollouts are kept."""
+
+    async def open(self) -> None:
+        """Connect and make the schema; raises StoreError with what to do."""
+
+    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent]) -> None:
+        """Append events after `revision`, all or none; ConflictError where someone else has appended since."""
+
+    async def events(self, rollout: str, after: int = 0) -> Sequence[StoredEvent]:
+        """Return the events with a revision above `after`, in order."""
+
+    async def rollouts(self) -> Sequence[str]:
+        """Return the names of all rollouts, the latest first."""
+
+    async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
+        """Keep a tick and the evidence state that includes it, in one transaction; False if the tick was kept before."""
+
+    async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
+        """Return the number of the last tick kept and the evidence state that includes it."""
+
+    async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
+        """Keep one decision with its inputs."""
+
+    async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
+        """Return the latest decisions, newest first."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+
+
+class Notifier(Protocol):
+    """Tells people."""
+
+    async def notify(self, subject: str, text: str) -> None:
+        """Send one notice; never raises and never takes longer than its own time limit."""
+
+
+class EventFeed(Protocol):
+    """What followers of a rollout read."""
+
+    def follow(self, rollout: str, after: int = 0) -> AsyncIterator[StoredEvent]:
+        """Yield events with a revision above `after`, then new ones as they come."""
