@@ -74,9 +74,10 @@ class Proxy(Protocol):
         """Set the complete state on every node and read it back.
 
         The order is safe when interrupted: lowering writes the file before the memory, raising the memory
-        before the file. A node that can't be reached raises ProxyUnreachableError when V2's share rises anywhere; when
-        it only falls, the other nodes are set first, then it is raised. Raises ReadBackError where the answer differs from what
-        was set, StaleGenerationError where a node carries a later generation (nothing is changed then). Applying the same state
+        before the file. A node that can't be reached raises ProxyUnreachableError when V2's share rises
+        anywhere; when it only falls, the other nodes are set first, then it is raised. Raises ReadBackError
+        where the answer differs from what was set, StaleGenerationError where a node carries a later
+        generation (nothing is changed then). Applying the same state
         again is harmless and re-asserts it.
         """
 
@@ -98,9 +99,30 @@ class RollbackSwitch(Protocol):
 
         Nodes are told concurrently; one that does not answer does not delay the others. Its state files are
         written first, so a proxy that is down comes back with everyone on V1. `generation` is stored beside
-        the split where it is higher than the proxy's; None keeps the proxy's own. Never raises for a node that doesn't answer: its
-        NodeState says so. Raises ProxyError only where no node could be told and no file could be written.
+        the split where it is higher than the proxy's; None keeps the proxy's own. Never raises for a node that
+        doesn't answer: its NodeState says so. Raises ProxyError only where no node could be told and no file
+        could be written.
         """
+
+
+REQUEST_LINE = (
+    "sequence",  # per proxy process, without gaps: a gap is a loss, a smaller number a restart
+    "start_us",  # wall-clock microseconds since the epoch at which the request line had arrived
+    "version",  # v1 | v2: as assigned, whoever answered in the end
+    "status",  # HTTP status the client got; -1 where none was sent
+    "headers_us",  # microseconds from start_us to the response's headers; - where there were none
+    "total_ms",  # milliseconds from start_us to the last byte; -1 where unknown
+    "cohort",  # cohort name; - for everyone else
+    "override",  # 1 where a client's override chose the version, else 0
+    "user",  # signed 64-bit hash of the user key under the plan's salt; - where the split did not need it
+    "region",  # url-encoded, cut to 64 bytes before encoding; - where none was sent
+    "client",  # the same, for the calling application
+    "termination",  # HAProxy's four-character termination state; ---- for a regular end
+    "retries",  # connection attempts beyond the first; a leading + marks a redispatch
+    "server",  # name of the server that answered; fallback where V1 answered in V2's place; <NOSRV>
+    "facts",  # the answer's Crossfade-Facts header, url-encoded; - where there was none
+)
+"""The fields of one telemetry line, comma-separated, newline-ended: what proxies write and collectors read."""
 
 
 class Telemetry(Protocol):
@@ -153,7 +175,7 @@ class Store(Protocol):
         """Return the names of all rollouts, the latest first."""
 
     async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
-        """Keep a tick and the evidence state that includes it, in one transaction; False if the tick was kept before."""
+        """Keep a tick and the evidence that includes it in one transaction; False if the tick was kept before."""
 
     async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
         """Return the number of the last tick kept and the evidence state that includes it."""
