@@ -1,0 +1,190 @@
+"""What can happen to a rollout, in the past tense. Events are all that is kept; the state is their fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened; `at` is plan time in seconds since the epoch."""
+
+    VERB: ClassVar[str] = ""
+    """The command that asks for it, for messages; empty for facts."""
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStarted(Event):
+    """The plan began to be carried out, in its first phase."""
+
+    VERB: ClassVar[str] = "start"
+    plan: str
+    digest: str
+    """Of the plan: a rollout goes on only with the plan it started from."""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerStarted(Event):
+    """A controller took over; its generation outdates all earlier ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhasePromoted(Event):
+    """The next phase was decided on. Recorded before the proxy is set: it is the intent."""
+
+    VERB: ClassVar[str] = "promote"
+    phase: int
+    """Index of the phase entered."""
+    name: str
+    reason: str
+    by: str = ""
+    """Who asked; empty where the evidence did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitApplied(Event):
+    """Every node of the proxy reported the wanted state back. Recorded after the proxy was set: it is the fact."""
+
+    generation: int
+    everyone: int
+    """Basis points."""
+    cohorts: dict[str, int]
+    killed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldBegan(Event):
+    """The engine stopped promoting, for a reason it goes on watching."""
+
+    kind: str
+    """guard | both bad | blind | drift"""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldEnded(Event):
+    """The reason to hold is gone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """A person stopped promotions."""
+
+    VERB: ClassVar[str] = "pause"
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """A person allowed promotions again."""
+
+    VERB: ClassVar[str] = "resume"
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateApproved(Event):
+    """A person approved leaving a phase."""
+
+    VERB: ClassVar[str] = "approve"
+    phase: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(Event):
+    """All users are on V1. Recorded after the proxy was set."""
+
+    VERB: ClassVar[str] = "roll back"
+    reason: str
+    trigger: str
+    """Name of the metric, `person`, `proxy` (found rolled back there) or `blind`."""
+    took_s: float
+    """Real seconds from the decision to the last node's answer."""
+    nodes: dict[str, str]
+    """What each node said: `v1` or an error."""
+    users_hurt: int = 0
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried(Event):
+    """A person started again from a phase, with the same assignment."""
+
+    VERB: ClassVar[str] = "retry"
+    phase: int
+    name: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aborted(Event):
+    """A person ended the rollout for good; everybody was put on V1 first."""
+
+    VERB: ClassVar[str] = "abort"
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutCompleted(Event):
+    """Every gate of the last phase passed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRaised(Event):
+    """People should look."""
+
+    key: str
+    """What it is about; an alert is raised once until it is cleared."""
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertCleared(Event):
+    """The reason of an alert is gone."""
+
+    key: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftFound(Event):
+    """A proxy node reported another state than the wanted one; it was set again."""
+
+    node: str
+    detail: str
+
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+"""Event types by the name under which they are stored."""
+
+
+def to_data(event: Event) -> dict[str, Any]:
+    """Return an event's fields as JSON-able values, `at` left out (it is stored beside them)."""
+    data = asdict(event)
+    del data["at"]
+    return data
+
+
+def from_data(kind: str, at: float, data: Mapping[str, object]) -> Event:
+    """Return the event kept under a kind; KeyError where this version knows no such kind.
+
+    Fields that a later version added are passed over, so that an older one can still read the history.
+    """
+    event_type = KINDS[kind]
+    known = {f.name for f in fields(event_type)}
+    values: dict[str, Any] = {name: value for name, value in data.items() if name in known}
+    return event_type(at=at, **values)

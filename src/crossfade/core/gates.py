@@ -1,0 +1,184 @@
+"""Gates: each condition to leave a phase, as a line of a checklist with its evidence, limit and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossfade.core.observation import Observation
+from crossfade.core.plan import Action, Gate, GateKind, MetricKind, Phase, Plan
+from crossfade.core.rollout import Rollout
+from crossfade.core.verdict import Verdict, combine
+from crossfade.core.words import duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is known besides the evidence."""
+
+    rollback_ready: bool | None = None
+    """The rollback connection answered on every node; None where nobody asked."""
+    drift: str | None = None
+    """How the proxy differs from what is wanted and could not be set right; None where it doesn't."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateStatus:
+    """One line of the checklist."""
+
+    text: str
+    kind: GateKind
+    verdict: Verdict
+    evidence: str
+    """What has been seen, beside its limit."""
+    left_s: float | None = None
+    """Plan seconds until it can pass, as far as that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    plan: Plan
+    rollout: Rollout
+    phase: Phase
+    seen: Observation
+    around: Surroundings
+    now: float
+
+    @property
+    def blind(self) -> str | None:
+        """Why nothing can be said now; None where something can."""
+        return next((b.reason for b in self.seen.blind if b.matters), None)
+
+
+def checklist(
+    plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings, now: float
+) -> tuple[GateStatus, ...]:
+    """Return the state of every gate of the present phase, soak first."""
+    phase = plan.phases[rollout.phase]
+    look = _Look(plan=plan, rollout=rollout, phase=phase, seen=seen, around=around, now=now)
+    soak = Gate(kind=GateKind.SOAK, text=f"soak {duration(phase.soak_s)}", for_s=phase.soak_s)
+    gates = [gate for gate in phase.gates if gate.kind is not GateKind.SOAK]
+    return tuple(_EVALUATE[gate.kind](gate, look) for gate in (soak, *gates))
+
+
+def _status(gate: Gate, verdict: Verdict, evidence: str, left_s: float | None = None) -> GateStatus:
+    return GateStatus(text=gate.text, kind=gate.kind, verdict=verdict, evidence=evidence, left_s=left_s)
+
+
+def _soak(gate: Gate, look: _Look) -> GateStatus:
+    lasted = look.now - look.rollout.phase_since
+    left = gate.for_s - lasted
+    text = f"{duration(max(0.0, lasted))} of {duration(gate.for_s)}"
+    if left <= 0:
+        return _status(gate, Verdict.PASS, text, 0.0)
+    return _status(gate, Verdict.INCONCLUSIVE, text, left)
+
+
+def _for_as_long(gate: Gate, look: _Look, since: float | None, what: str, otherwise: str) -> GateStatus:
+    """Judge a condition that must have held for `for_s` up to now, inside this phase."""
+    if look.blind is not None:
+        return _status(gate, Verdict.BLIND, f"can't be seen: {look.blind}")
+    if since is None:
+        return _status(gate, Verdict.INCONCLUSIVE, otherwise, gate.for_s)
+    held = max(0.0, look.now - max(since, look.rollout.phase_since))
+    text = f"{what} for {duration(held)} of {duration(gate.for_s)}"
+    if held >= gate.for_s:
+        return _status(gate, Verdict.PASS, text, 0.0)
+    return _status(gate, Verdict.INCONCLUSIVE, text, gate.for_s - held)
+
+
+def _on_target(gate: Gate, look: _Look) -> GateStatus:
+    reading = look.seen.readings.get(gate.metric or "")
+    if reading is None:
+        return _status(gate, Verdict.BLIND, "no reading yet")
+    left = None
+    if reading.target is Verdict.PASS:
+        left = 0.0
+    elif reading.forecast_s is not None:
+        left = reading.forecast_s[1]
+    return _status(gate, reading.target, reading.sentence, left)
+
+
+def _limit(gate: Gate, look: _Look) -> GateStatus:
+    reading = look.seen.readings.get(gate.metric or "")
+    if reading is None or reading.v2 is None or gate.limit is None:
+        return _status(gate, Verdict.BLIND, "no value yet")
+    holds = gate.limit.comparison.holds(reading.v2, gate.limit.value)
+    verdict = Verdict.PASS if holds else Verdict.INCONCLUSIVE
+    text = f"{reading.v2:.4g}, wanted {gate.limit.comparison.value} {gate.limit.value:g}; {reading.n2:,} answers"
+    return _status(gate, verdict, text, 0.0 if holds else None)
+
+
+def _no_critical_errors(gate: Gate, look: _Look) -> GateStatus:
+    return _for_as_long(gate, look, look.seen.no_critical_since, "none", "one has just been seen, or nobody watched")
+
+
+def _stable(gate: Gate, look: _Look) -> GateStatus:
+    return _for_as_long(gate, look, look.seen.stable_since, "stable", "a guardrail is breached, or nobody watched")
+
+
+def _no_v1_requests(gate: Gate, look: _Look) -> GateStatus:
+    return _for_as_long(gate, look, look.seen.v1_silent_since, "none", "V1 still answers requests")
+
+
+def _no_stuck_breaker(gate: Gate, look: _Look) -> GateStatus:
+    watched = [metric for metric in look.plan.metrics if metric.kind is MetricKind.BREAKER]
+    if not watched:
+        return _status(gate, Verdict.BLIND, "the plan watches no breaker")
+    verdicts, parts = [], []
+    for metric in watched:
+        reading = look.seen.breakers.get(metric.name)
+        limit_s = (metric.guard.open_longer_than_s if metric.guard else None) or 300.0
+        if reading is None or reading.last_seen is None:
+            verdicts.append(Verdict.BLIND)
+            parts.append(f"{metric.name}: no answer has told its state")
+        elif reading.open_since is None:
+            verdicts.append(Verdict.PASS)
+            parts.append(f"not open; longest opening {duration(reading.longest_open_s)}")
+        else:
+            open_s = look.now - reading.open_since
+            verdicts.append(Verdict.FAIL if open_s > limit_s else Verdict.INCONCLUSIVE)
+            parts.append(f"open for {duration(open_s)}, limit {duration(limit_s)}")
+    return _status(gate, combine(verdicts), "; ".join(parts))
+
+
+def _no_cascading_failures(gate: Gate, look: _Look) -> GateStatus:
+    watched = [m.name for m in look.plan.metrics if m.guard is not None and m.guard.action is Action.ROLLBACK]
+    readings = [look.seen.readings[name] for name in watched if name in look.seen.readings]
+    verdict = combine(reading.guard for reading in readings)
+    breached = [reading.metric for reading in readings if reading.guard is Verdict.FAIL]
+    openings = ", ".join(
+        f"{b.name} open {b.share_open:.1%} of the answers" for b in look.seen.breakers.values() if b.share_open
+    )
+    text = f"{', '.join(breached)} breached" if breached else f"{', '.join(watched)} inside their limits"
+    return _status(gate, verdict, f"{text}{'; ' + openings if openings else ''}")
+
+
+def _rollback_ready(gate: Gate, look: _Look) -> GateStatus:
+    match look.around.rollback_ready:
+        case True:
+            return _status(gate, Verdict.PASS, "the rollback connection answers on every node", 0.0)
+        case False:
+            return _status(gate, Verdict.FAIL, "the rollback connection does not answer on every node")
+        case _:
+            return _status(gate, Verdict.BLIND, "nobody has asked the proxy yet")
+
+
+def _approved(gate: Gate, look: _Look) -> GateStatus:
+    if look.rollout.approved_by is not None:
+        return _status(gate, Verdict.PASS, f"by {look.rollout.approved_by}", 0.0)
+    return _status(gate, Verdict.INCONCLUSIVE, f"waits for: crossfade approve {look.rollout.name}")
+
+
+_EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
+    GateKind.SOAK: _soak,
+    GateKind.ON_TARGET: _on_target,
+    GateKind.LIMIT: _limit,
+    GateKind.NO_CRITICAL_ERRORS: _no_critical_errors,
+    GateKind.NO_STUCK_BREAKER: _no_stuck_breaker,
+    GateKind.STABLE: _stable,
+    GateKind.NO_V1_REQUESTS: _no_v1_requests,
+    GateKind.NO_CASCADING_FAILURES: _no_cascading_failures,
+    GateKind.ROLLBACK_READY: _rollback_ready,
+    GateKind.APPROVED: _approved,
+}

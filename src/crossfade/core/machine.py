@@ -1,0 +1,90 @@
+"""The transition table of a rollout. Nothing else may change a state.
+
+A rollout waits (PENDING), runs through its phases (RUNNING), may be held still by a person (PAUSED), and ends
+COMPLETED or ABORTED. ROLLED_BACK is a rest, not an end: a retry goes on from a chosen phase with the same
+assignment. A rollback is allowed in every state that can have users on V2; a completed rollout can still be
+rolled back, because V1 is still there.
+
+Holding is no state: the engine holds by not promoting, and goes on looking.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from crossfade.core import events as e
+from crossfade.errors import ConflictError
+
+
+class State(StrEnum):
+    """Where a rollout is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+
+
+_P, _R, _H, _B, _A, _C = (
+    State.PENDING,
+    State.RUNNING,
+    State.PAUSED,
+    State.ROLLED_BACK,
+    State.ABORTED,
+    State.COMPLETED,
+)
+
+TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
+    (_P, e.RolloutStarted): _R,
+    (_P, e.Aborted): _A,
+    (_R, e.PhasePromoted): _R,
+    (_R, e.Paused): _H,
+    (_R, e.RolledBack): _B,
+    (_R, e.Aborted): _A,
+    (_R, e.RolloutCompleted): _C,
+    (_R, e.GateApproved): _R,
+    (_R, e.HoldBegan): _R,
+    (_R, e.HoldEnded): _R,
+    (_H, e.Resumed): _R,
+    (_H, e.RolledBack): _B,
+    (_H, e.Aborted): _A,
+    (_H, e.GateApproved): _H,
+    (_H, e.HoldBegan): _H,
+    (_H, e.HoldEnded): _H,
+    (_B, e.Retried): _R,
+    (_B, e.RolledBack): _B,
+    (_B, e.Aborted): _A,
+    (_C, e.RolledBack): _B,
+    (_C, e.HoldEnded): _C,
+    (_A, e.RolledBack): _A,
+}
+"""(state, event) -> state."""
+
+ANYWHERE: frozenset[type[e.Event]] = frozenset(
+    {e.SplitApplied, e.AlertRaised, e.AlertCleared, e.ControllerStarted, e.DriftFound}
+)
+"""Facts that change no state and may be recorded in all of them."""
+
+
+def next_state(state: State, event: e.Event) -> State:
+    """Return the state after an event; ConflictError where the table has no such transition."""
+    if type(event) in ANYWHERE:
+        return state
+    try:
+        return TRANSITIONS[state, type(event)]
+    except KeyError:
+        raise ConflictError(refusal(state, type(event))) from None
+
+
+def allowed(state: State, event: type[e.Event]) -> bool:
+    """Tell whether an event of this type may happen in this state."""
+    return event in ANYWHERE or (state, event) in TRANSITIONS
+
+
+def refusal(state: State, event: type[e.Event]) -> str:
+    """Return why an event can't happen in a state, and in which states it can."""
+    where = sorted({origin.value for origin, kind in TRANSITIONS if kind is event})
+    verb = event.VERB or event.__name__
+    return f"cannot {verb} a rollout that is {state.value}; it must be {' or '.join(where)}"
