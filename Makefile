@@ -1,0 +1,38 @@
+# README's two commands are `make demo` and `make test`; both do all the set-up that they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+export UV_PYTHON_DOWNLOADS := never
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+BIN := .venv/bin
+
+.PHONY: demo test lint types bench check clean
+
+demo: .venv/.ready
+	$(BIN)/crossfade demo $(ARGS)
+
+test: .venv/.ready
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+bench: .venv/.ready
+	set -e; for file in benchmarks/*.py; do echo "## $$file"; $(BIN)/python "$$file"; echo; done
+
+check: lint types test
+
+.venv/.ready: pyproject.toml uv.lock | $(if $(findstring /,$(UV)),$(UV))
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+clean:
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
