@@ -104,6 +104,9 @@ class RollbackSwitch(Protocol):
         could be written.
         """
 
+    async def ready(self) -> bool:
+        """Tell whether every node would answer a rollback now; changes nothing and never raises."""
+
 
 REQUEST_LINE = (
     "sequence",  # per proxy process, without gaps: a gap is a loss, a smaller number a restart
@@ -140,6 +143,9 @@ class Telemetry(Protocol):
 
     def recent(self, seconds: float) -> Tick:
         """Return the sums of requests that *ended* in the last real seconds, for gross breaches only."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Return lines since the start by kind: received, lost, malformed, late."""
 
     async def close(self) -> None:
         """Stop listening."""
