@@ -1,0 +1,320 @@
+"""From a file to a Plan: reads every section, and raises once, with every mistake."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import orjson
+
+from crossfade.app.planfile import quantities
+from crossfade.app.planfile.context import Context
+from crossfade.app.planfile.fields import Field, Report, Section
+from crossfade.app.planfile.metrics import metric_names, read_metrics
+from crossfade.app.planfile.phases import read_phases
+from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
+from crossfade.app.planfile.source import Items, parse, read_text
+from crossfade.core.plan import Api, AssignmentRule, Confidence, Key, KeySource, Plan, Upstream
+from crossfade.errors import PlanError, Problem
+
+TOP_KEYS = (
+    "crossfade",
+    "rollout",
+    "api",
+    "assignment",
+    "metrics",
+    "confidence",
+    "phases",
+    "when blind",
+    "override secret",
+)
+API_KEYS = ("entry", "listen", "v1", "v2")
+VERSION_KEYS = ("path", "upstreams")
+ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
+CONFIDENCE_KEYS = ("false_rollback", "false_promotion")
+MAX_COHORT_BYTES = 64 * 1024 * 1024
+SALT_LIMIT = 2**31
+"""Salts are 0..2**31-1: the seeds that every proxy's xxh64 takes alike."""
+_MAX_KEY_BYTES = 512
+
+
+def load_plan(path: Path) -> Plan:
+    """Return the plan in a file; PlanError with every mistake, by line, where it can't be what was meant.
+
+    Files that the plan names (cohorts, the override secret) are looked for beside it.
+    """
+    root, extras = parse(path, read_text(path))
+    report = Report(str(path), list(extras))
+    plan = _read_plan(Field(root, "", report), path.parent)
+    if report.problems or plan is None:
+        raise PlanError(tuple(sorted(set(report.problems))))
+    return replace(plan, digest=digest(plan))
+
+
+def with_addresses(
+    plan: Plan, *, listen: str | None = None, v1: tuple[str, ...] | None = None, v2: tuple[str, ...] | None = None
+) -> Plan:
+    """Return the plan with other addresses (host:port), for free ports; its digest is that of the new content."""
+    api = replace(
+        plan.api,
+        listen=listen or plan.api.listen,
+        v1=replace(plan.api.v1, upstreams=v1 or plan.api.v1.upstreams),
+        v2=replace(plan.api.v2, upstreams=v2 or plan.api.v2.upstreams),
+    )
+    moved = replace(plan, api=api)
+    return replace(moved, digest=digest(moved))
+
+
+def digest(plan: Plan) -> str:
+    """Return the SHA-256 (hex) of a plan's canonical content: cohort members count, comments and the secret don't."""
+    content = _canonical(replace(plan, digest="", override_secret=""))
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def salt_of(rollout: str, text: str = "") -> int:
+    """Return the seed of the bucket hash: the first 8 bytes of SHA-256 of name, newline and salt text, mod 2**31."""
+    hashed = hashlib.sha256(f"{rollout}\n{text}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big") % SALT_LIMIT
+
+
+def _read_plan(root: Field, folder: Path) -> Plan | None:
+    top = root.section(TOP_KEYS, "`crossfade: 1` and what follows it")
+    if top is None:
+        return None
+    _version(top)
+    name_field = top.require("rollout", "trips-v2")
+    name = name_field.parse(quantities.rollout_name) if name_field else None
+    api = _read_api(top.require("api", "{entry: /trips/search, v1: {...}, v2: {...}}"))
+    assignment = _read_assignment(top.require("assignment", "{user: [header X-User-Id]}"), name or "", folder)
+    metrics_field = top.require("metrics", "{failure_rate: {guard: ...}}")
+    metrics = read_metrics(metrics_field)
+    rule = assignment.rule
+    context = Context(
+        metrics={metric.name: metric for metric in metrics},
+        metric_names=metric_names(metrics_field),
+        cohort_names=assignment.cohort_names,
+        people=Population(users=rule.users, sizes=rule.cohort_sizes()),
+    )
+    phases = read_phases(top.require("phases", "[{name: canary, split: 5%, soak: 1w}]"), context)
+    _check_population(assignment, context.people)
+    confidence = _read_confidence(top.get("confidence"))
+    secret = _read_secret(top.get("override secret"), folder)
+    blind = top.parse("when blind", _blind, None)
+    if root.report.problems or name is None or api is None:
+        return None
+    return Plan(
+        name=name,
+        api=api,
+        assignment=rule,
+        metrics=metrics,
+        phases=phases,
+        confidence=confidence,
+        override_secret=secret,
+        blind_rollback_s=blind,
+    )
+
+
+def _version(top: Section) -> None:
+    value = top.require("crossfade", "1")
+    text = value.text() if value else None
+    if value and text is not None and text != "1":
+        value.problem(f"{text!r} is a version of the plan language that this crossfade doesn't read; write 1")
+
+
+def _read_api(field: Field | None) -> Api | None:
+    section = field.section(API_KEYS, "{entry: ..., v1: {...}, v2: {...}}") if field else None
+    if section is None:
+        return None
+    entry_field = section.require("entry", "/trips/search")
+    entry = entry_field.parse(quantities.url_path) if entry_field else None
+    listen = section.parse("listen", quantities.address, "127.0.0.1:8100")
+    v1, v2 = (
+        _read_upstream(section.require(v, f"{{path: /{v}/trips/search, upstreams: [...]}}")) for v in ("v1", "v2")
+    )
+    if entry is None or v1 is None or v2 is None:
+        return None
+    if (v1.path, set(v1.upstreams)) == (v2.path, set(v2.upstreams)):
+        section.values["v2"].problem("is the same as v1; write where V2 is served")
+    for version, upstream in (("v1", v1), ("v2", v2)):
+        if listen in upstream.upstreams:
+            section.values[version].problem(
+                f"{listen} is where the proxy listens, so it would call itself; write another port"
+            )
+    return Api(entry=entry, v1=v1, v2=v2, listen=listen)
+
+
+def _read_upstream(field: Field | None) -> Upstream | None:
+    section = field.section(VERSION_KEYS, "{path: /v1/trips/search, upstreams: [127.0.0.1:8101]}") if field else None
+    if section is None:
+        return None
+    path_field = section.require("path", "/v1/trips/search")
+    path = path_field.parse(quantities.url_path) if path_field else None
+    list_field = section.require("upstreams", "[127.0.0.1:8101]")
+    servers: dict[str, None] = {}
+    for item in list_field.items("[127.0.0.1:8101]") if list_field else ():
+        server = item.parse(quantities.address)
+        if server in servers:
+            item.problem(f"{server} is listed twice; keep one")
+        elif server is not None:
+            servers[server] = None
+    return Upstream(path=path, upstreams=tuple(servers)) if path and servers else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Assignment:
+    """The assignment section, with what later checks point at."""
+
+    rule: AssignmentRule
+    cohort_names: tuple[str, ...] = ()
+    """Those with mistakes included."""
+    section: Section | None = None
+
+
+def _read_assignment(field: Field | None, rollout: str, folder: Path) -> _Assignment:
+    section = field.section(ASSIGNMENT_KEYS, "{user: [header X-User-Id]}") if field else None
+    if section is None:
+        return _Assignment(rule=AssignmentRule(user=(), salt=0))
+    cohorts_field = section.get("cohorts")
+    named = cohorts_field.named("{beta: cohorts/beta.txt}") if cohorts_field else ()
+    rule = AssignmentRule(
+        user=_user_keys(section.require("user", "[header X-User-Id]")),
+        salt=salt_of(rollout, section.parse("salt", str, "")),
+        client=section.parse("client", quantities.sent_key, None),
+        region=section.parse("region", quantities.sent_key, None),
+        cohorts=_cohorts(named, folder),
+        users=section.parse("users", quantities.users, 0),
+    )
+    return _Assignment(rule=rule, cohort_names=tuple(name for name, _, _ in named), section=section)
+
+
+def _user_keys(field: Field | None) -> tuple[Key, ...]:
+    if field is None:
+        return ()
+    items = field.items("[header X-User-Id]") if isinstance(field.node, Items) else (field,)
+    found: list[Key] = []
+    for item in items:
+        key = item.parse(quantities.key)
+        if key is None:
+            continue
+        if key in found:
+            item.problem("is listed twice; keep one")
+        elif found and found[-1].source is KeySource.ADDRESS:
+            item.problem("is never looked at: every request has an address; move `address` to the end")
+        found.append(key)
+    return tuple(found)
+
+
+def _cohorts(named: tuple[tuple[str, Field, Field], ...], folder: Path) -> dict[str, frozenset[str]]:
+    found = {}
+    for name, key, value in named:
+        if name == EVERYONE_ELSE:
+            key.problem("everyone else are those outside of all cohorts; name this cohort otherwise")
+            continue
+        good = key.parse(quantities.group_name)
+        file = value.text()
+        members = _members(folder / file, value) if file else None
+        if good and members:
+            found[name] = members
+    return found
+
+
+def _members(path: Path, value: Field) -> frozenset[str] | None:
+    """Return the user keys in a cohort's file: one a line, blank lines and lines that begin with # aside."""
+    try:
+        text = read_text(path, limit=MAX_COHORT_BYTES)
+    except PlanError as error:
+        _pass_on(error, value)
+        return None
+    members = set()
+    for number, line in enumerate(text.split("\n"), start=1):
+        key = line.strip()
+        if not key or key.startswith("#"):
+            continue
+        if trouble := _bad_key(key):
+            value.report.problems.append(Problem(str(path), number, 1, "", trouble))
+            return None
+        members.add(key)
+    if not members:
+        value.problem(f"{path} names nobody; write one user key a line")
+    return frozenset(members)
+
+
+def _bad_key(key: str) -> str | None:
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        return f"is longer than {_MAX_KEY_BYTES} bytes; write one user key a line"
+    if any(unicodedata.category(char) == "Cc" for char in key):
+        return "holds a control character; write one user key a line"
+    return None
+
+
+def _pass_on(error: PlanError, value: Field) -> None:
+    """Note, where the plan names a file, what is wrong with that file; where inside it, there."""
+    for problem in error.problems:
+        if problem.line > 1 or problem.column > 1:
+            value.report.problems.append(problem)
+        else:
+            value.problem(f"{problem.file} {problem.message}")
+
+
+def _check_population(assignment: _Assignment, people: Population) -> None:
+    inside = sum(size for name, size in people.sizes.items() if name not in people.staff)
+    if assignment.section and people.users and inside > people.users:
+        assignment.section.values["users"].problem(
+            f"{people.users:,} users are fewer than the {inside:,} in the cohorts; write how many there are in all"
+        )
+
+
+def _read_confidence(field: Field | None) -> Confidence:
+    section = field.section(CONFIDENCE_KEYS, "{false_rollback: 1%, false_promotion: 5%}") if field else None
+    if section is None:
+        return Confidence()
+    usual = Confidence()
+    return Confidence(
+        false_rollback=section.parse("false_rollback", quantities.error_probability, usual.false_rollback),
+        false_promotion=section.parse("false_promotion", quantities.error_probability, usual.false_promotion),
+    )
+
+
+def _read_secret(field: Field | None, folder: Path) -> str:
+    """Return the secret in the file that the plan names; secrets themselves don't belong into plans."""
+    if field is None:
+        return ""
+    section = field.section(("file",), "{file: override-secret}, never the secret itself")
+    value = section.require("file", "override-secret") if section else None
+    name = value.text() if value else None
+    if value is None or name is None:
+        return ""
+    try:
+        return quantities.secret(read_text(folder / name, limit=1024).strip())
+    except PlanError as error:
+        _pass_on(error, value)
+    except ValueError as error:
+        value.problem(str(error))
+    return ""
+
+
+def _blind(text: str) -> float | None:
+    """Return after how many seconds of blindness to roll back; None for never."""
+    words = " ".join(text.split())
+    if words == "hold":
+        return None
+    if words.startswith("rollback after "):
+        return quantities.positive_duration(words.removeprefix("rollback after "))
+    raise ValueError(f"{text!r} is not known; write `hold`, or `rollback after 15m`")
+
+
+def _canonical(value: object) -> object:
+    """Return plain values that mean the same in whatever order the plan was written."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _canonical(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return [[key, _canonical(inner)] for key, inner in value.items()]  # the order of cohorts has a meaning
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_canonical(item) for item in value]
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,224 @@
+"""The `metrics` section: what each metric is, and whether its target and guard make sense for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossfade.app.planfile import quantities, sentences
+from crossfade.app.planfile.fields import Field, Section, suggest
+from crossfade.app.planfile.sentences import GuardWords, LimitWords
+from crossfade.app.planfile.source import Entries
+from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind
+
+METRIC_KEYS = ("fact", "value", "breaker", "timing", "posted", "baseline", "target", "guard")
+_SOURCES = ("fact", "breaker", "timing", "posted")
+_BUILT_IN = {"failure_rate": MetricKind.FAILURE_RATE, "critical_errors": MetricKind.CRITICAL_ERRORS}
+_POSTED = frozenset({"satisfaction", "complaints"})
+_LATENCY = re.compile(r"latency_p([0-9]{2,3})")
+_EXAMPLE = "failure_rate: {target: <= 0.5%}"
+_LESS = frozenset({Comparison.LT, Comparison.LE})
+_MORE = frozenset({Comparison.GT, Comparison.GE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """How values of a kind are written, and which way is good."""
+
+    read: Callable[[str], float]
+    example: str
+    good: frozenset[Comparison] | None
+    """Comparisons that a good value satisfies with a limit; None where neither way is good by itself."""
+
+
+_SHARE_LOW = Unit(read=quantities.share, example="0.5%", good=_LESS)
+_TIME = Unit(read=quantities.milliseconds, example="300ms", good=_LESS)
+_COUNT = Unit(read=quantities.count, example="5", good=_LESS)
+UNITS = {
+    MetricKind.FAILURE_RATE: _SHARE_LOW,
+    MetricKind.CRITICAL_ERRORS: _COUNT,
+    MetricKind.AVAILABILITY: Unit(read=quantities.share, example="99%", good=_MORE),
+    MetricKind.LATENCY: _TIME,
+    MetricKind.BREAKER: _SHARE_LOW,
+    MetricKind.TIMING: _TIME,
+    MetricKind.RATIO: Unit(read=quantities.share, example="80%", good=None),
+    MetricKind.POSTED: _COUNT,
+}
+_NO_ROLLBACK = {
+    MetricKind.TIMING: "a mean is swayed by a few slow answers",
+    MetricKind.RATIO: "a ratio says nothing of harm",
+}
+
+
+def read_metrics(field: Field | None) -> tuple[Metric, ...]:
+    """Return the metrics of the plan, those with mistakes left out, in the order written."""
+    found = []
+    for name, key, value in field.named(_EXAMPLE) if field else ():
+        if key.parse(quantities.metric_name) is not None:
+            metric = _read_metric(name, key, value)
+            if metric is not None:
+                found.append(metric)
+    return tuple(found)
+
+
+def metric_names(field: Field | None) -> tuple[str, ...]:
+    """Return all names in the section, those with mistakes included, so that gates on them aren't called unknown."""
+    return tuple(key.value for key, _ in field.node.entries) if field and isinstance(field.node, Entries) else ()
+
+
+def read_limit(kind: MetricKind, words: LimitWords) -> Limit:
+    """Return a limit in the kind's unit; ValueError where the quantity is of another unit."""
+    unit = UNITS[kind]
+    try:
+        return Limit(comparison=words.comparison, value=unit.read(words.quantity))
+    except ValueError as error:
+        raise ValueError(f"{words.quantity!r} does not fit {article(kind)}: {error}") from error
+
+
+def article(kind: MetricKind) -> str:
+    """Return what a kind is called in messages."""
+    return {
+        MetricKind.FAILURE_RATE: "a failure rate",
+        MetricKind.CRITICAL_ERRORS: "a count of critical errors",
+        MetricKind.AVAILABILITY: "an availability",
+        MetricKind.LATENCY: "a latency",
+        MetricKind.BREAKER: "a breaker's open share",
+        MetricKind.TIMING: "a timing",
+        MetricKind.RATIO: "a ratio",
+        MetricKind.POSTED: "a posted number",
+    }[kind]
+
+
+def _read_metric(name: str, key: Field, value: Field) -> Metric | None:
+    section = value.section(METRIC_KEYS, "{target: ..., guard: ...}")
+    if section is None:
+        return None
+    kind = _kind(name, key, section)
+    if kind is None:
+        return None
+    baseline = section.get("baseline")
+    metric = Metric(
+        name=name,
+        kind=kind,
+        fact=_fact(kind, section),
+        fact_value=section.parse("value", quantities.fact_value, ""),
+        quantile=_quantile(name) if kind is MetricKind.LATENCY else None,
+        baseline=baseline.parse(UNITS[kind].read) if baseline else None,
+        target=section.parse("target", lambda text: _target(kind, text), None),
+        guard=section.parse("guard", lambda text: _guard(kind, sentences.guard(text)), None),
+    )
+    _contradictions(metric, section)
+    return metric
+
+
+def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
+    """Return the kind that name and source make; None, with a problem noted, where they make none."""
+    given = [source for source in _SOURCES if section.get(source)]
+    if "posted" in given or (name in _POSTED and not given):
+        key.problem("posted metrics are not supported yet: remove it; people's feedback can't be read by this version")
+        return None
+    by_name = _BUILT_IN.get(name) or (MetricKind.LATENCY if _LATENCY.fullmatch(name) else None)
+    if by_name is MetricKind.LATENCY and not 0 < _quantile(name) < 1:
+        key.problem("the 0th percentile is not watched; write one such as latency_p95")
+        return None
+    if by_name and given:
+        section.values[given[0]].problem(
+            f"{name} is read from the proxy, not from any {given[0]}; remove it or rename the metric"
+        )
+        return None
+    if len(given) > 1:
+        section.values[given[1]].problem(f"{given[0]} is already said; keep one of {', '.join(given)}")
+        return None
+    if "value" in section.values and given != ["fact"]:
+        section.values["value"].problem("a value belongs to a fact; write {fact: cache, value: hit}")
+        return None
+    if by_name:
+        return by_name
+    if not given:
+        near = suggest(name, [*_BUILT_IN, "latency_p95"])
+        hint = near if "did you mean" in near else ""
+        key.problem(f"has no source; write {{fact: ...}}, {{breaker: ...}} or {{timing: ...}}{hint}")
+        return None
+    kinds = {"breaker": MetricKind.BREAKER, "timing": MetricKind.TIMING, "fact": MetricKind.AVAILABILITY}
+    return MetricKind.RATIO if "value" in section.values else kinds[given[0]]
+
+
+def _fact(kind: MetricKind, section: Section) -> str:
+    source = next((section.values[source] for source in _SOURCES if source in section.values), None)
+    fact = (source.parse(quantities.fact_name) if source else None) or ""
+    return f"{fact}-breaker" if kind is MetricKind.BREAKER and fact else fact
+
+
+def _quantile(name: str) -> float:
+    match = _LATENCY.fullmatch(name)
+    return float(f"0.{match[1]}") if match else 0.0
+
+
+def _target(kind: MetricKind, text: str) -> Limit | None:
+    """Return the target; a bare quantity is read in the direction in which the kind is good."""
+    unit, words = UNITS[kind], sentences.target(text)
+    if isinstance(words, str):
+        if unit.good is None:
+            raise ValueError(f'{text!r} says not which way is good; write ">= {text}" or "<= {text}"')
+        comparison = Comparison.LE if unit.good is _LESS else Comparison.GE
+        words = LimitWords(comparison=comparison, quantity=words)
+    limit = read_limit(kind, words)
+    if unit.good and limit.comparison not in unit.good:
+        wanted = "<=" if unit.good is _LESS else ">="
+        raise ValueError(f'{text!r} would be met when V2 is bad; write "{wanted} {words.quantity}"')
+    return limit
+
+
+def _guard(kind: MetricKind, words: GuardWords) -> Guardrail:
+    """Return the guardrail; ValueError where the sentence makes no sense for the kind."""
+    if words.action is Action.ROLLBACK and kind in _NO_ROLLBACK:
+        raise ValueError(f"{article(kind)} can't roll back, {_NO_ROLLBACK[kind]}; write hold, alert or monitor")
+    if words.open_longer_than_s is not None:
+        if kind is not MetricKind.BREAKER:
+            raise ValueError(
+                f"only a breaker can be open; write a limit for {article(kind)}, such as {_guard_example(kind)}"
+            )
+        return Guardrail(action=words.action, open_longer_than_s=words.open_longer_than_s, text=words.text)
+    if words.breach is None:
+        return Guardrail(action=words.action, text=words.text)
+    if kind is MetricKind.BREAKER:
+        raise ValueError(
+            f"{words.text!r} says no time; write how long a breaker may be open: open > 5m -> {words.action}"
+        )
+    if words.worse_than_v1 and kind is MetricKind.CRITICAL_ERRORS:
+        raise ValueError("counts of V1 and V2 can't be compared, their traffic differs; remove `and worse than v1`")
+    breach = read_limit(kind, words.breach)
+    _check_guard_direction(kind, words, breach)
+    return Guardrail(action=words.action, breach=breach, worse_than_v1=words.worse_than_v1, text=words.text)
+
+
+def _check_guard_direction(kind: MetricKind, words: GuardWords, breach: Limit) -> None:
+    good = UNITS[kind].good
+    if breach.comparison is Comparison.EQ:
+        raise ValueError(f"{words.text!r} trips at one exact value only; write < or >")
+    if good and breach.comparison in good:
+        turned = ">" if good is _LESS else "<"
+        quantity = words.breach.quantity if words.breach else ""
+        raise ValueError(f'{words.text!r} would trip when V2 is good; write "{turned} {quantity} -> {words.action}"')
+
+
+def _guard_example(kind: MetricKind) -> str:
+    sign = "<" if UNITS[kind].good is _MORE else ">"
+    return f'"{sign} {UNITS[kind].example} -> hold"'
+
+
+def _contradictions(metric: Metric, section: Section) -> None:
+    """Note a target that the guard forbids, and a guard that V1 itself would trip."""
+    breach = metric.guard.breach if metric.guard else None
+    if breach is None or metric.guard is None:
+        return
+    if metric.target and metric.target.comparison is not Comparison.EQ:
+        beyond = breach.comparison.holds(metric.target.value, breach.value)
+        if beyond and metric.target.value != breach.value:
+            section.values["target"].problem(
+                f"a value on target would trip the guard {metric.guard.text!r}; bring them in line"
+            )
+    compares = metric.guard.worse_than_v1 or metric.guard.action is Action.MONITOR
+    if metric.baseline is not None and not compares and breach.comparison.holds(metric.baseline, breach.value):
+        section.values["guard"].problem("V1's own baseline would trip it; widen it, or add `and worse than v1`")

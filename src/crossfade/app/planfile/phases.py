@@ -1,0 +1,197 @@
+"""The `phases` section: splits, soaks and gates, and whether each phase can be entered and left at all."""
+
+from __future__ import annotations
+
+from crossfade.app.planfile import quantities, shares
+from crossfade.app.planfile.context import Context
+from crossfade.app.planfile.fields import Field, Section, suggest
+from crossfade.app.planfile.gates import inherit, read_gates
+from crossfade.app.planfile.shares import EVERYONE_ELSE
+from crossfade.app.planfile.source import Entries
+from crossfade.core.plan import Gate, Phase
+from crossfade.core.split import BUCKETS, Split
+from crossfade.core.words import duration, percent
+
+PHASE_KEYS = ("name", "split", "cohort", "users", "soak", "margin", "promote when", "then")
+_EXAMPLE = "{name: canary, split: 5%, soak: 1w}"
+DEFAULT_MARGIN = 1.25
+_ROOM = 0.25
+"""By how much `users: about 100` may differ from what the split makes."""
+
+
+def read_phases(field_: Field | None, context: Context) -> tuple[Phase, ...]:
+    """Return the phases, those with mistakes left out, in the order written."""
+    found: list[Phase] = []
+    seen: dict[str, int] = {}
+    for item in field_.items(_EXAMPLE) if field_ else ():
+        section = item.section(PHASE_KEYS, _EXAMPLE)
+        if section is None:
+            continue
+        phase = _read_phase(section, context, seen)
+        if phase is not None:
+            found.append(phase)
+    return tuple(found)
+
+
+def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Phase | None:
+    name = _name(section, seen)
+    split = _split(section, context)
+    aimed, target = split or (None, context.target)
+    margin = section.parse("margin", quantities.margin, DEFAULT_MARGIN)
+    if aimed is not None:
+        _users(section, context, target)
+    own = read_gates(section, context, aimed)
+    gates = inherit(context.inherited, own)
+    soak = _soak(section, gates, context, own)
+    _then(section)
+    for gate in own:
+        context.given_by.setdefault(gate.text, name or "?")
+    context.inherited = gates
+    if aimed is not None:
+        context.split, context.target, context.name = aimed, target, name or "?"
+    if name is None or soak is None or aimed is None:
+        return None
+    return Phase(name=name, split=aimed, target=target, soak_s=soak, gates=gates, own_gates=own, margin=margin)
+
+
+def _name(section: Section, seen: dict[str, int]) -> str | None:
+    value = section.require("name", "canary")
+    name = value.parse(quantities.group_name) if value else None
+    if name is None or value is None:
+        return None
+    if name in seen:
+        value.problem(f"a phase called {name!r} is already on line {seen[name]}; name this one otherwise")
+    seen.setdefault(name, value.node.line)
+    return name
+
+
+def _split(section: Section, context: Context) -> tuple[Split, int] | None:
+    """Return the split as applied and the target as meant; None, with a problem noted, where there is none."""
+    value = section.require("split", "5%")
+    if value is None:
+        return None
+    if isinstance(value.node, Entries):
+        return _explicit_split(value, section, context)
+    target = value.parse(quantities.basis_points)
+    cohort = _cohort(section, context)
+    if target is None:
+        return None
+    if target < context.target:
+        value.problem(
+            f"{percent(target)} falls below the {percent(context.target)} of phase {context.name}; "
+            "a split only rises, so write more or order the phases anew"
+        )
+        return None
+    if section.get("cohort") is None:
+        return shares.level(target, context.split, context.people), target
+    if cohort is None:
+        return None
+    return _cohort_split(section, context, cohort, target)
+
+
+def _cohort(section: Section, context: Context) -> str | None:
+    value = section.get("cohort")
+    cohort = value.text() if value else None
+    if value is None or cohort is None:
+        return None
+    if cohort not in context.cohort_names:
+        value.problem(f"there is no cohort {cohort!r} in assignment.cohorts{suggest(cohort, context.cohort_names)}")
+        return None
+    return cohort if cohort in context.people.sizes else None  # its file has a problem of its own
+
+
+def _cohort_split(section: Section, context: Context, cohort: str, target: int) -> tuple[Split, int] | None:
+    value = section.values["cohort"]
+    if target == 0:
+        context.people = context.people.with_staff(cohort)
+        return shares.staff_split(context.split, cohort), 0
+    if cohort in context.people.staff:
+        value.problem(
+            f"all of {cohort} are on V2 since a phase at 0%; draw the users from another cohort, or remove it"
+        )
+        return None
+    if context.people.users == 0:
+        value.problem(
+            f"how much of {cohort} makes {percent(target)} of all users can't be told; "
+            "write how many users there are: `users: 2000` in assignment"
+        )
+        return None
+    if not context.people.sizes[cohort]:
+        value.problem(f"all members of {cohort} belong to cohorts before it; order assignment.cohorts anew")
+        return None
+    return shares.cohort_first(target, context.split, context.people, cohort), target
+
+
+def _explicit_split(value: Field, section: Section, context: Context) -> tuple[Split, int] | None:
+    """Return a split written as {beta: 50%, everyone else: 0%}."""
+    if cohort := section.get("cohort"):
+        cohort.problem("a split by cohort already says who; remove one of the two")
+    given = _explicit_shares(value, context)
+    if given is None:
+        return None
+    if context.people.users == 0:
+        value.problem("what share of all users this makes can't be told; write `users: 2000` in assignment")
+        return None
+    split = shares.explicit(given, context.split)
+    for name in (None, *split.cohorts):
+        if split.share_of(name) < context.split.share_of(name):
+            value.problem(
+                f"{name or EVERYONE_ELSE} falls from {percent(context.split.share_of(name))} (phase {context.name}) "
+                f"to {percent(split.share_of(name))}; a split only rises"
+            )
+            return None
+    target = round(context.people.weight(split))
+    if target == 0 and shares.anyone_on_v2(split):
+        value.problem("makes less than 0.01% of all users; for a staff cohort write split: 0% and cohort: its name")
+        return None
+    return split, target
+
+
+def _explicit_shares(value: Field, context: Context) -> dict[str, int] | None:
+    given: dict[str, int] = {}
+    entries = value.named("{beta: 50%, everyone else: 0%}")
+    for name, key, share in entries:
+        points = share.parse(quantities.basis_points)
+        if name != EVERYONE_ELSE and name not in context.cohort_names:
+            key.problem(f"there is no cohort {name!r}{suggest(name, [*context.cohort_names, EVERYONE_ELSE])}")
+        elif points is not None and (name == EVERYONE_ELSE or name in context.people.sizes):
+            given[name] = points
+    if all(name != EVERYONE_ELSE for name, _, _ in entries):
+        value.problem(f"says nothing of the others; add `{EVERYONE_ELSE}: 0%`")
+        return None
+    return given if len(given) == len(entries) else None
+
+
+def _users(section: Section, context: Context, target: int) -> None:
+    """Note where the number of users that the author expects isn't what the split makes."""
+    value = section.get("users")
+    said = value.parse(quantities.users) if value else None
+    made = target * context.people.users / BUCKETS
+    if value and said is not None and context.people.users and abs(said - made) > _ROOM * max(said, made):
+        value.problem(
+            f"{said:,} users don't go with the split; {percent(target)} of {context.people.users:,} are {made:,.0f}"
+        )
+
+
+def _soak(section: Section, gates: tuple[Gate, ...], context: Context, own: tuple[Gate, ...]) -> float | None:
+    """Return the soak in seconds; where it is left out, the longest time a gate asks for."""
+    longest = max(gates, key=lambda gate: gate.for_s, default=None)
+    value = section.get("soak")
+    if value is None:
+        if longest is not None and longest.for_s > 0:
+            return longest.for_s
+        section.require("soak", "1w")
+        return None
+    soak = value.parse(quantities.positive_duration)
+    if soak is not None and longest is not None and longest.for_s > soak:
+        whose = "" if longest in own else f", inherited from phase {context.given_by.get(longest.text, '?')},"
+        value.problem(
+            f"gate `{longest.text}`{whose} can't be met within a soak of {duration(soak)}; "
+            f"write soak: {duration(longest.for_s)} or more"
+        )
+    return soak
+
+
+def _then(section: Section) -> None:
+    if value := section.get("then"):
+        value.problem("`then` is not offered by this version; remove it, and retire V1 by hand after the last phase")
