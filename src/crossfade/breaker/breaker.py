@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import CoroutineType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from crossfade.breaker.machine import Machine, Outcome, Permit, Policy, State, Transition
@@ -47,7 +48,7 @@ class BreakerOpen(Exception):  # noqa: N818 - it is the caller's control flow, a
     """The breaker rejected the call: the dependency was not asked."""
 
     def __init__(self, name: str, retry_in_s: float | None = None) -> None:
-        super().__init__(name, retry_in_s)
+        # No super().__init__: BaseException.__new__ has the arguments already, and rejections are to be cheap.
         self.name = name
         """The breaker's name."""
         self.retry_in_s = retry_in_s
@@ -129,6 +130,7 @@ class CircuitBreaker:
         "_lock",
         "_machine",
         "_pending",
+        "_rejections",
         "_successes",
         "_transitions",
         "name",
@@ -168,8 +170,11 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self._pending: deque[Transition] = deque()
         self._announcing = False
+        # These two, and a permit's successes, are counted without the lock: under the GIL no other thread comes
+        # between load and store.
         self._successes = 0
-        self._counts = dict.fromkeys(Outcome, 0)
+        self._rejections = 0
+        self._counts: dict[Outcome, int] = {outcome: 0 for outcome in Outcome if outcome not in {_SUCCESS, _REJECTED}}
         self._transitions: dict[tuple[State, State], int] = {}
 
     def __repr__(self) -> str:
@@ -191,7 +196,8 @@ class CircuitBreaker:
         By outcome: success, error, timeout, ignored, cancelled, rejected. Every call counts, of whatever generation.
         """
         with self._lock:
-            return {outcome.value: n for outcome, n in self._counts.items()} | {"success": self._successes}
+            others = {outcome.value: n for outcome, n in self._counts.items()}
+            return {_SUCCESS.value: self._successes, **others, _REJECTED.value: self._rejections}
 
     @property
     def transitions(self) -> Mapping[tuple[State, State], int]:
@@ -250,14 +256,15 @@ class CircuitBreaker:
         ``timeout_s`` is not a number.
         """
         machine = self._machine
-        permit = machine.permit
+        permit = machine.passing
         if timeout_s is not None:
             return await self._call_within(fn, _timeout(timeout_s), fallback)
-        if not machine.passing:
-            granted = self._admit()
-            if granted is None:
-                return await _answer(self._or_rejected(fallback), "open")
-            permit = granted
+        if permit is None:
+            permit = self._admit()
+            if permit is None:
+                if fallback is None:
+                    raise self._rejection()
+                return await _answer(fallback, "open")
         try:
             value = await fn()
         except BaseException as error:
@@ -266,7 +273,8 @@ class CircuitBreaker:
                 raise
             return await _answer(fallback, reason)
         if machine.steady:
-            self._successes += 1  # without the lock: no other bytecode comes between under the GIL
+            permit.successes += 1
+            self._successes += 1
         else:
             self._record(permit, _SUCCESS)
         return value
@@ -276,7 +284,9 @@ class CircuitBreaker:
     ) -> Any:
         permit = self._admit()
         if permit is None:
-            return await _answer(self._or_rejected(fallback), "open")
+            if fallback is None:
+                raise self._rejection()
+            return await _answer(fallback, "open")
         try:
             deadline = _Deadline(timeout_s)
         except BaseException:
@@ -299,7 +309,11 @@ class CircuitBreaker:
             return await _answer(fallback, "timeout")
         deadline.stop()
         if not deadline.passed:
-            self._record(permit, _SUCCESS)
+            if self._machine.steady:
+                permit.successes += 1
+                self._successes += 1
+            else:
+                self._record(permit, _SUCCESS)
             return value
         self._record(permit, _TIMEOUT)
         if fallback is None:
@@ -326,13 +340,14 @@ class CircuitBreaker:
         own to come back at all. Raises TypeError if ``fn`` is a coroutine function.
         """
         machine = self._machine
-        permit = machine.permit
+        permit = machine.passing
         due = None if timeout_s is None else self._clock() + _timeout(timeout_s)
-        if not machine.passing:
-            granted = self._admit()
-            if granted is None:
-                return self._or_rejected(fallback)("open")
-            permit = granted
+        if permit is None:
+            permit = self._admit()
+            if permit is None:
+                if fallback is None:
+                    raise self._rejection()
+                return fallback("open")
         try:
             value = fn()
         except BaseException as error:
@@ -345,13 +360,17 @@ class CircuitBreaker:
             if fallback is None:
                 raise self._too_late(timeout_s) from error
             return fallback("timeout")
-        if inspect.iscoroutine(value):
+        if type(value) is CoroutineType:
             value.close()
             self._record(permit, _CANCELLED)
             msg = "call_sync got a coroutine, which nobody would await; use `await breaker.call(fn)`"
             raise TypeError(msg)
         if due is None or self._clock() <= due:
-            self._record(permit, _SUCCESS)
+            if machine.steady:
+                permit.successes += 1
+                self._successes += 1
+            else:
+                self._record(permit, _SUCCESS)
             return value
         self._record(permit, _TIMEOUT)
         if fallback is None:
@@ -361,30 +380,37 @@ class CircuitBreaker:
     # -- steps of the machine --------------------------------------------------------------------------------------
 
     def _admit(self) -> Permit | None:
+        """Take a permit; None is a rejection, and counted."""
         machine = self._machine
-        permit: Permit | None = machine.permit
-        if machine.passing:
+        permit = machine.passing
+        if permit is not None:
             return permit
         now = self._clock()
+        since, until = machine.shut
+        if since <= now < until:
+            self._rejections += 1
+            return None
         with self._lock:
             permit, transition = machine.admit(now)
-            if permit is None:
-                self._counts[_REJECTED] += 1
-            self._note(transition)
+            if transition is not None:
+                self._note(transition)
+        if permit is None:
+            self._rejections += 1
         if transition is not None:
             self._announce()
         return permit
 
     def _record(self, permit: Permit, outcome: Outcome) -> None:
-        if outcome is _SUCCESS:
-            self._successes += 1  # without the lock: no other bytecode comes between under the GIL
-            if self._machine.steady:  # nothing to record
-                return
+        """Count an outcome and let the machine judge it."""
         now = self._clock()
         with self._lock:
-            self._counts[outcome] += 1
+            if outcome is _SUCCESS:
+                self._successes += 1
+            else:
+                self._counts[outcome] += 1
             transition = self._machine.record(permit, outcome, now)
-            self._note(transition)
+            if transition is not None:
+                self._note(transition)
         if transition is not None:
             self._announce()
 
@@ -403,26 +429,25 @@ class CircuitBreaker:
         now = self._clock()
         with self._lock:
             transition = step(now)
-            self._note(transition)
+            if transition is not None:
+                self._note(transition)
         if transition is not None:
             self._announce()
 
-    def _or_rejected(self, fallback: Callable[[Reason], Any] | None) -> Callable[[Reason], Any]:
-        if fallback is None:
-            raise BreakerOpen(self.name, self._machine.retry_in_s(self._clock()))
-        return fallback
+    def _rejection(self) -> BreakerOpen:
+        until = self._machine.shut[1]
+        return BreakerOpen(self.name, max(0.0, until - self._clock()) if math.isfinite(until) else None)
 
     def _too_late(self, timeout_s: float | None) -> TimeoutError:
         return TimeoutError(f"{self.name}: no answer within {timeout_s} s")
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    def _note(self, transition: Transition | None) -> None:
+    def _note(self, transition: Transition) -> None:
         """Put a transition in line, under the lock and so in the order in which they happened."""
-        if transition is not None:
-            change = (transition.old, transition.new)
-            self._transitions[change] = self._transitions.get(change, 0) + 1
-            self._pending.append(transition)
+        change = (transition.old, transition.new)
+        self._transitions[change] = self._transitions.get(change, 0) + 1
+        self._pending.append(transition)
 
     def _announce(self) -> None:
         """Tell what is in line. One at a time does so; a listener that re-enters, or another thread, adds to it."""
@@ -469,7 +494,7 @@ class CircuitBreaker:
 
 async def _answer(fallback: Callable[[Reason], Any], reason: Reason) -> Any:
     value = fallback(reason)
-    return await value if inspect.isawaitable(value) else value
+    return await value if hasattr(value, "__await__") else value
 
 
 def _timeout(timeout_s: float) -> float:

@@ -115,6 +115,10 @@ SEEN_AS: Final[Mapping[Mode, State]] = MappingProxyType(
 _CLOSED: Final = Mode.CLOSED
 _OPEN: Final = Mode.OPEN
 _HALF_OPEN: Final = Mode.HALF_OPEN
+_FORCED_OPEN: Final = Mode.FORCED_OPEN
+
+_ALWAYS: Final = (-math.inf, math.inf)
+_NEVER: Final = (math.inf, -math.inf)
 
 #: outcome -> did the dependency fail? Outcomes that are missing say nothing about it.
 JUDGED: Final[Mapping[Outcome, bool]] = MappingProxyType(
@@ -138,14 +142,18 @@ class Transition:
     """A value of ``Event``: why."""
 
 
-@dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to make one call, to be shown again with its outcome."""
+    """The right to make one call, to be shown again with its outcome. All calls of a generation in CLOSED share one."""
 
-    generation: int
-    """The generation in which the call began."""
-    probe: int = 0
-    """The lease of a probe in HALF_OPEN; 0 for a call in CLOSED."""
+    __slots__ = ("generation", "probe", "successes")
+
+    def __init__(self, generation: int, probe: int = 0) -> None:
+        self.generation = generation
+        """The generation in which the call began."""
+        self.probe = probe
+        """The lease of a probe in HALF_OPEN; 0 for a call in CLOSED."""
+        self.successes = 0
+        """Successes that were noted here instead of recorded; see ``Machine.steady``."""
 
 
 def _whole(parameter: str, value: object, least: int) -> int:
@@ -216,85 +224,98 @@ class Policy:
 class _Window:
     """The last outcomes, oldest overwritten first."""
 
-    __slots__ = ("_head", "_ring", "calls", "failures")
+    __slots__ = ("_head", "_ring", "calls", "failures", "size")
 
     def __init__(self, size: int) -> None:
         self._ring = bytearray(size)
         self._head = 0
+        self.size = size
         self.calls = 0
         self.failures = 0
 
     def push(self, failed: bool) -> None:
         ring, head = self._ring, self._head
-        if self.calls == len(ring):
+        if self.calls == self.size:
             self.failures -= ring[head]
         else:
             self.calls += 1
         ring[head] = failed
-        self.failures += failed
-        self._head = head + 1 if head + 1 < len(ring) else 0
+        if failed:
+            self.failures += 1
+        head += 1
+        self._head = head if head < self.size else 0
 
-    @property
-    def flawless(self) -> bool:
-        """Full, and without a failure: one more success would leave it as it is."""
-        return self.failures == 0 and self.calls == len(self._ring)
+    def push_successes(self, n: int) -> None:
+        if n >= self.size:
+            self._ring, self.calls, self.failures = bytearray(self.size), self.size, 0
+            return
+        for _ in range(n):
+            self.push(False)
 
 
 class Machine:
     """The breaker without clock, calls and listeners. Steps must not overlap: the owner holds a lock around each.
 
-    Only the public attributes may be read without it, ``permit`` before ``passing``: if the mode changes between the
-    two reads the permit is of an earlier generation, and that is what a call gets that began just before.
+    Only the public attributes may be read without it: each is one reference, and says by itself what it allows.
     """
 
     __slots__ = (
+        "_caught_up",
         "_denominator",
         "_leases",
+        "_minimum",
         "_name",
         "_numerator",
         "_passed",
+        "_permit",
         "_policy",
         "_probe",
         "_since",
         "_window",
         "mode",
         "passing",
-        "permit",
+        "shut",
         "state",
         "steady",
     )
 
     mode: Mode
     state: State
-    permit: Permit
-    """The permit that every call of this generation gets in CLOSED or DISABLED."""
-    passing: bool
-    """True while every call passes: ``admit`` would give ``permit`` and change nothing, and may be left out."""
+    passing: Permit | None
+    """The permit while every call passes, in CLOSED and DISABLED: ``admit`` would give it, and may be left out."""
     steady: bool
-    """True while every call passes and a success changes nothing: ``record`` of a success may be left out."""
+    """True while no success can change the state, which is once the window holds the minimum: a success can only lower
+    the rate. It may then be added to its permit's ``successes``, and the window catches up before the next outcome
+    that is recorded. On a permit of an earlier generation it is lost, as it should be.
+    """
+    shut: tuple[float, float]
+    """While from <= now < until, every call is rejected: ``admit`` would change nothing, and may be left out."""
 
     def __init__(self, name: str, policy: Policy) -> None:
         rate = Fraction(policy.failure_rate)
         self._name = name
         self._policy = policy
+        self._minimum = policy.minimum_calls
         self._numerator = rate.numerator
         self._denominator = rate.denominator
         self._probe = 0
-        self.permit = Permit(0)
+        self._permit = Permit(0)
         self._begin(Mode.CLOSED, 0.0)
 
     def _begin(self, mode: Mode, now: float) -> None:
         """Enter a mode with nothing left of the one before."""
-        self.passing = self.steady = False  # first, so that nobody takes a shortcut into the new mode
-        self.permit = Permit(self.permit.generation + 1)
+        self.passing, self.steady = None, False  # first, so that nobody takes a shortcut into the new mode
+        self._permit = Permit(self._permit.generation + 1)
         self.mode = mode
         self.state = SEEN_AS[mode]
         self._since = now
+        self.shut = self._shut_from(now) if mode is _OPEN else _ALWAYS if mode is _FORCED_OPEN else _NEVER
         self._window = _Window(self._policy.window)
+        self._caught_up = 0
         self._leases: dict[int, float] = {}
         self._passed = 0
         self.steady = mode is Mode.DISABLED
-        self.passing = self.state is State.CLOSED
+        self.passing = self._permit if self.state is State.CLOSED else None
 
     def _happen(self, event: Event, now: float) -> Transition | None:
         """Follow the table; return what the world sees of it."""
@@ -308,21 +329,23 @@ class Machine:
         """Notice that the cooldown is over."""
         if self.mode is not _OPEN:
             return None
-        self._since = _anchored(self._since, now)
-        if now >= self._since + self._policy.cooldown_s:
+        if now < self._since or math.isnan(self._since):
+            self._since = _anchored(self._since, now)
+            self.shut = self._shut_from(self._since)
+        if now >= self.shut[1]:
             return self._happen(Event.COOLDOWN_ELAPSED, now)
         return None
 
     def admit(self, now: float) -> tuple[Permit | None, Transition | None]:
         """Ask for a call: its permit, or None for a rejection; and the change that asking brought to light."""
         transition = self.resolve(now)
-        if self.passing:
-            return self.permit, transition
+        if self.passing is not None:
+            return self.passing, transition
         if self.mode is not _HALF_OPEN or not self._has_room(now):
             return None, transition
         self._probe += 1
         self._leases[self._probe] = now
-        return Permit(self.permit.generation, self._probe), transition
+        return Permit(self._permit.generation, self._probe), transition
 
     def record(self, permit: Permit, outcome: Outcome, now: float) -> Transition | None:
         """Take the outcome of a call; return the change it made.
@@ -330,7 +353,7 @@ class Machine:
         A CANCELLED outcome may arrive in the middle of another step of the same thread (the garbage collector closes
         a forgotten coroutine): it only takes one lease out.
         """
-        if permit.generation != self.permit.generation:
+        if permit.generation != self._permit.generation:
             return None
         failed = JUDGED.get(outcome)
         if self.mode is _CLOSED and failed is not None:
@@ -353,23 +376,19 @@ class Machine:
 
     # -- what the steps ask ----------------------------------------------------------------------------------------
 
-    def retry_in_s(self, now: float) -> float | None:
-        """Seconds until the cooldown is over; None if no cooldown is running."""
-        if self.mode is not _OPEN:
-            return None
-        return max(0.0, _anchored(self._since, now) + self._policy.cooldown_s - now)
+    def _shut_from(self, since: float) -> tuple[float, float]:
+        return since, since + self._policy.cooldown_s
 
     def _judge(self, failed: bool, now: float) -> Transition | None:
-        window = self._window
+        window, noted = self._window, self._permit.successes
+        window.push_successes(noted - self._caught_up)
+        self._caught_up = noted
         window.push(failed)
+        calls = window.calls
+        self.steady = calls >= self._minimum
         # On every outcome: the success that completes the minimum can be the one that shows the rate.
-        if (
-            window.failures
-            and window.calls >= self._policy.minimum_calls
-            and window.failures * self._denominator >= self._numerator * window.calls
-        ):
+        if self.steady and window.failures * self._denominator >= self._numerator * calls:
             return self._happen(Event.FAILURE_RATE, now)
-        self.steady = window.flawless
         return None
 
     def _probed(self, permit: Permit, failed: bool | None, now: float) -> Transition | None:
