@@ -1,7 +1,7 @@
 """What a plan asks of its traffic: gates that can't be expected to decide within their phase's soak.
 
 The need is EVIDENCE 1.11's growth of the non-inferiority e-process at equal versions, with two measured corrections:
-the price of its grid of alternatives, and the luck of the draw. The means of EVIDENCE 0.12's table come out within 25 %.
+the price of its grid of alternatives, and the luck of the draw. The means of EVIDENCE 0.12 come out within 15 %.
 """
 
 from __future__ import annotations

@@ -222,3 +222,10 @@ def _contradictions(metric: Metric, section: Section) -> None:
     compares = metric.guard.worse_than_v1 or metric.guard.action is Action.MONITOR
     if metric.baseline is not None and not compares and breach.comparison.holds(metric.baseline, breach.value):
         section.values["guard"].problem("V1's own baseline would trip it; widen it, or add `and worse than v1`")
+
+
+def say(kind: MetricKind, value: float) -> str:
+    """Return a value of a kind in its unit: `0.5%`, `300ms`, `5`."""
+    if UNITS[kind] is _TIME:
+        return f"{value:g}ms"
+    return f"{value:g}" if UNITS[kind] is _COUNT else f"{round(value * 100, 6):g}%"

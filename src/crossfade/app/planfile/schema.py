@@ -1,0 +1,174 @@
+"""The plan language as JSON Schema (draft 2020-12), for editors: completion, and structural mistakes while typing.
+
+`load_plan` checks all that this does, and what a schema can't: splits that fall, gates that can't be met, files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
+
+_NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
+_TIME = rf"(?=[0-9])({_NUMBER}w ?)?({_NUMBER}d ?)?({_NUMBER}h ?)?({_NUMBER}m ?)?({_NUMBER}s)?"
+_QUANTITY = rf"{_NUMBER}( ?(%|ms|s))?"
+_COMPARISON = r"(<=|>=|≤|≥|<|>|=)"
+_ACTION = r"(monitor|alert|hold|rollback)"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema; it takes YAML as editors read it, with numbers as numbers and `5%` as text."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://crossfade.dev/plan-1.schema.json",
+        "title": "Crossfade plan",
+        **_object(
+            {
+                "crossfade": {"const": 1, "description": "Version of the plan language."},
+                "rollout": _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "Name of the rollout; seeds the bucket hash."),
+                "api": _api(),
+                "assignment": _assignment(),
+                "metrics": _metrics(),
+                "confidence": _confidence(),
+                "phases": {"type": "array", "minItems": 1, "items": _phase()},
+                "when blind": _text(rf"hold|rollback after {_TIME}", "What to do when nothing can be seen."),
+                "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
+            },
+            ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
+        ),
+    }
+
+
+def _api() -> dict[str, Any]:
+    version = _object({"path": _path("Path of this version."), "upstreams": _addresses()}, ["path", "upstreams"])
+    return _object(
+        {
+            "entry": _path("Path at which clients are split."),
+            "listen": _address("Where the proxy listens: host:port."),
+            "v1": version,
+            "v2": version,
+        },
+        ["entry", "v1", "v2"],
+    )
+
+
+def _assignment() -> dict[str, Any]:
+    key = _text(r"(header|cookie) [A-Za-z0-9!#$&^_.+-]{1,128}|address", "header X-User-Id, cookie uid or address.")
+    sent = _text(r"(header|cookie) [A-Za-z0-9!#$&^_.+-]{1,128}", "header X-Region or cookie region.")
+    return _object(
+        {
+            "user": {"oneOf": [key, {"type": "array", "minItems": 1, "items": key}]},
+            "client": sent,
+            "region": sent,
+            "cohorts": {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{_NAME}$"},
+                "additionalProperties": _any_text("File with one user key a line."),
+            },
+            "users": {"type": "integer", "minimum": 1, "description": "How many users there are, staff aside."},
+            "salt": _scalar("Anything; changes who falls into which bucket."),
+        },
+        ["user"],
+    )
+
+
+def _metrics() -> dict[str, Any]:
+    fact = _text(r"[a-z][a-z0-9_.-]{0,63}", "Name of a fact in Crossfade-Facts.")
+    value = {"oneOf": [{"type": "number", "minimum": 0}, _text(_QUANTITY, "0.5%, 300ms or a count.")]}
+    target = {"oneOf": [value, _text(rf"{_COMPARISON} ?{_QUANTITY}", "Such as <= 0.5%.")]}
+    worse = r"( and worse than [vV]1)?"
+    arrow = r" ?(->|→) ?"
+    limit = rf"(<=|>=|≤|≥|<|>) ?{_QUANTITY}"
+    guard = rf"monitor|open ?> ?{_TIME}{arrow}{_ACTION}|{limit}{worse}{arrow}{_ACTION}"
+    metric = _object(
+        {
+            "fact": fact,
+            "value": _scalar("The fact's value that is counted."),
+            "breaker": fact,
+            "timing": fact,
+            "baseline": value,
+            "target": target,
+            "guard": _text(guard, "Condition watched all the time, and what it does.", GUARD_FORMS),
+        },
+        [],
+    )
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$"},
+        "additionalProperties": metric,
+    }
+
+
+def _confidence() -> dict[str, Any]:
+    fraction = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5}
+    probability = {"oneOf": [fraction, _percent("Chance over the whole rollout.")]}
+    return _object({"false_rollback": probability, "false_promotion": probability}, [])
+
+
+def _phase() -> dict[str, Any]:
+    shares = {"type": "object", "required": ["everyone else"], "additionalProperties": _percent("V2's share.")}
+    about = {"oneOf": [{"type": "integer", "minimum": 1}, _text(r"(about )?[1-9][0-9]*", "About how many users.")]}
+    return _object(
+        {
+            "name": {"oneOf": [_text(_NAME, "Name of the phase."), {"type": "integer", "minimum": 0}]},
+            "split": {"oneOf": [_percent("V2's share of all users."), shares]},
+            "cohort": _any_text("Cohort that the users are drawn from first; at 0% all of it is on V2."),
+            "users": about,
+            "soak": _text(_TIME, "Least time the phase lasts, such as 1w."),
+            "margin": {"type": "number", "exclusiveMinimum": 1, "maximum": 100},
+            "promote when": {
+                "type": "array",
+                "minItems": 1,
+                "items": _text("|".join(_gates()), "Condition to leave the phase.", GATE_FORMS),
+            },
+        },
+        ["name", "split"],
+    )
+
+
+def _gates() -> tuple[str, ...]:
+    return (
+        r"[A-Za-z][A-Za-z0-9_]* on target",
+        rf"[A-Za-z][A-Za-z0-9_]* ?{_COMPARISON} ?{_QUANTITY}",
+        rf"no critical errors for {_TIME}",
+        "no stuck breaker",
+        rf"stable( for {_TIME})?",
+        "no cascading failures",
+        "rollback ready",
+        rf"no [vV]1 requests for {_TIME}",
+        "approved by a person",
+    )
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+def _text(pattern: str, description: str, examples: tuple[str, ...] = ()) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "string", "pattern": f"^({pattern})$", "description": description}
+    return {**found, "examples": list(examples)} if examples else found
+
+
+def _any_text(description: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "description": description}
+
+
+def _scalar(description: str) -> dict[str, Any]:
+    return {"type": ["string", "number", "boolean"], "description": description}
+
+
+def _percent(description: str) -> dict[str, Any]:
+    return _text(r"(100(\.0+)?|[0-9]{1,2}(\.[0-9]{1,9})?) ?%", description)
+
+
+def _path(description: str) -> dict[str, Any]:
+    return _text(r"(/[A-Za-z0-9._~@:+,=-]+)*/?", description)
+
+
+def _address(description: str) -> dict[str, Any]:
+    return _text(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}", description)
+
+
+def _addresses() -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": _address("Server: host:port.")}

@@ -1,0 +1,151 @@
+"""A plan, read back in tables for people; 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from crossfade.app.planfile.lint import lint, population
+from crossfade.app.planfile.metrics import say
+from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
+from crossfade.core.plan import Comparison, Key, KeySource, Limit, Metric, MetricKind, Phase, Plan
+from crossfade.core.split import BUCKETS
+from crossfade.core.words import duration, percent
+
+WIDTH = 80
+_WITHOUT_LIMIT = "-"
+
+
+def summarise(plan: Plan, requests_per_user_per_day: float = 10.0) -> str:
+    """Return what a plan says, phase by phase and metric by metric, and what its traffic can't decide in time."""
+    people = population(plan)
+    blocks = [
+        _head(plan, people),
+        _table(("phase", "V2's share", "users on V2", "soak", "margin"), [_phase(p, people) for p in plan.phases]),
+        _gates(plan),
+        _table(("metric", "from", "baseline", "target", "guard"), [_metric(metric) for metric in plan.metrics]),
+        _errors(plan),
+        _findings(plan, requests_per_user_per_day),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _head(plan: Plan, people: Population) -> str:
+    total = sum(phase.soak_s for phase in plan.phases)
+    lines = [
+        f"{plan.name}: {len(plan.phases)} phases, {duration(total)} at least",
+        f"  entry  {plan.api.entry} on {plan.api.listen}",
+        f"  v1     {plan.api.v1.path} at {', '.join(plan.api.v1.upstreams)}",
+        f"  v2     {plan.api.v2.path} at {', '.join(plan.api.v2.upstreams)}",
+        f"  users  {_who(people)}",
+        f"  by     {', else '.join(_key(key) for key in plan.assignment.user)}; salt {plan.assignment.salt}",
+        f"  plan   {plan.digest[:16]}",
+    ]
+    return "\n".join(_fold(line, "         ") for line in lines)
+
+
+def _who(people: Population) -> str:
+    total = f"{people.users:,}" if people.users else "not said how many"
+    cohorts = [f"{name} {size:,}{' staff' if name in people.staff else ''}" for name, size in people.sizes.items()]
+    return f"{total}; cohorts: {', '.join(cohorts)}" if cohorts else total
+
+
+def _key(key: Key) -> str:
+    return key.source.value if key.source is KeySource.ADDRESS else f"{key.source.value} {key.name}"
+
+
+def _phase(phase: Phase, people: Population) -> tuple[str, ...]:
+    on_v2 = f"about {phase.target * people.users / BUCKETS:,.0f}" if people.users else "?"
+    staff = sum(people.sizes[name] for name in people.staff if phase.split.share_of(name))
+    users = f"{staff:,} staff" if phase.target == 0 and staff else "all" if phase.target == BUCKETS else on_v2
+    return phase.name, _shares(phase, people), users, duration(phase.soak_s), f"{phase.margin:g}"
+
+
+def _shares(phase: Phase, people: Population) -> str:
+    """Return V2's share of all users, and by cohort where cohorts differ."""
+    apart = {
+        name: share
+        for name, share in phase.split.cohorts.items()
+        if name not in people.staff and share != phase.split.everyone
+    }
+    if not apart:
+        return percent(phase.target)
+    parts = [f"{name} {percent(share)}" for name, share in apart.items()]
+    return f"{percent(phase.target)}: {', '.join([*parts, f'{EVERYONE_ELSE} {percent(phase.split.everyone)}'])}"
+
+
+def _gates(plan: Plan) -> str:
+    """Return each phase's own gates; those of the phases before hold as well."""
+    width = max(len(phase.name) for phase in plan.phases)
+    lines = ["to leave a phase: its soak, its gates, and those of the phases before"]
+    for phase in plan.phases:
+        own = "; ".join(gate.text for gate in phase.own_gates) or "(none of its own)"
+        lines.append(_fold(f"  {phase.name:{width}}  {own}", " " * (width + 4)))
+    return "\n".join(lines)
+
+
+def _metric(metric: Metric) -> tuple[str, ...]:
+    baseline = _WITHOUT_LIMIT if metric.baseline is None else say(metric.kind, metric.baseline)
+    target = _WITHOUT_LIMIT if metric.target is None else _limit(metric.kind, metric.target)
+    guard = metric.guard.text if metric.guard else _WITHOUT_LIMIT
+    return metric.name, _source(metric), baseline, target, guard
+
+
+def _source(metric: Metric) -> str:
+    if metric.kind is MetricKind.RATIO:
+        return f"fact {metric.fact}={metric.fact_value}"
+    return f"fact {metric.fact}" if metric.fact else "proxy"
+
+
+def _limit(kind: MetricKind, limit: Limit) -> str:
+    if limit.comparison is Comparison.EQ:
+        return f"= {say(kind, limit.value)}"
+    return f"{limit.comparison.value} {say(kind, limit.value)}"
+
+
+def _errors(plan: Plan) -> str:
+    blind = "hold" if plan.blind_rollback_s is None else f"roll back after {duration(plan.blind_rollback_s)}"
+    lines = (
+        f"rolled back without a reason: at most {_chance(plan.confidence.false_rollback)} of rollouts",
+        f"promoted though bad as the margin: at most {_chance(plan.confidence.false_promotion)} of phases",
+        f"when nothing can be seen: {blind}",
+    )
+    return "\n".join(lines)
+
+
+def _chance(probability: float) -> str:
+    return f"{probability * 100:.3g} %"
+
+
+def _findings(plan: Plan, per_user_day: float) -> str:
+    if not population(plan).users:
+        return "whether the traffic can decide the gates can't be told: assignment.users is not said"
+    found = lint(plan, per_user_day)
+    basis = f"at {per_user_day:.3g} requests per user and day"
+    if not found:
+        return f"{basis} every comparison can be expected to decide in its soak"
+    return "\n".join(
+        [f"{basis} not every comparison decides in time:", *(_fold(f"  {f.message}", "    ") for f in found)]
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    if sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widths[-1] = max(8, WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    ruled = (head, tuple("-" * width for width in widths), *rows)
+    return "\n".join(line for row in ruled for line in _row(row, widths))
+
+
+def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Return a row's lines: the last cell folds where it is too long."""
+    *cells, last = row
+    start = "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=False))
+    parts = wrap(last, widths[-1]) or [""]
+    return [f"{start if not index else ' ' * len(start)}  {part}".rstrip() for index, part in enumerate(parts)]
+
+
+def _fold(text: str, indent: str) -> str:
+    own = text[: len(text) - len(text.lstrip())]
+    lines = wrap(text, WIDTH, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)
+    return "\n".join(lines) if lines else own
