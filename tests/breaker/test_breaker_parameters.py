@@ -66,8 +66,17 @@ def test_a_breaker_has_a_name(name: Any) -> None:
 
 
 def test_a_minimum_that_the_window_cannot_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"minimum_calls=20: the window holds 10 .* from 1 to 10"):
-        CircuitBreaker("dep", window=10)
+    with pytest.raises(ValueError, match=r"minimum_calls=11: the window holds 10 .* from 1 to 10"):
+        CircuitBreaker("dep", window=10, minimum_calls=11)
+
+
+def test_the_default_minimum_gives_way_to_a_smaller_window() -> None:
+    """Asking for a window of 4 alone means that four outcomes are judged."""
+    breaker = CircuitBreaker("dep", window=4)
+    for _ in range(4):
+        with pytest.raises(ZeroDivisionError):
+            breaker.call_sync(lambda: 1 / 0)
+    assert State.OPEN is breaker.state
 
 
 def test_the_signature_is_the_promised_one() -> None:

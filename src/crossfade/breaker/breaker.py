@@ -99,6 +99,10 @@ class _Deadline:
         return self.passed and isinstance(error, Exception)
 
 
+DEFAULT_MINIMUM_CALLS: Final = 20
+"""Gives way to a smaller window."""
+
+
 class CircuitBreaker:
     """Lets calls through while a dependency works, answers at once while it does not, and probes it in between.
 
@@ -142,7 +146,7 @@ class CircuitBreaker:
         *,
         window: int = 20,
         failure_rate: float = 0.5,
-        minimum_calls: int = 20,
+        minimum_calls: int = DEFAULT_MINIMUM_CALLS,
         cooldown_s: float = 30.0,
         probes: int = 5,
         probe_lease_s: float = 10.0,
@@ -153,6 +157,9 @@ class CircuitBreaker:
         if not isinstance(name, str) or not name:
             msg = f"name={name!r}: give a text that is not empty; it stands in log lines and metrics"
             raise ValueError(msg)
+        if minimum_calls == DEFAULT_MINIMUM_CALLS and isinstance(window, int):
+            # Who asks for a smaller window alone means that a full one is judged.
+            minimum_calls = max(1, min(minimum_calls, window))
         policy = Policy(
             window=window,
             failure_rate=failure_rate,
