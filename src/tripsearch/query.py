@@ -48,7 +48,8 @@ def schedule_date(day: date) -> date:
 def parse(query: bytes) -> Search:
     """The search in a raw query string. Names beyond from, to and date are ignored.
 
-    Raises ProblemError 400 when a field is missing, doubled or malformed, and 404 when a code is well formed and no airport has it.
+    Raises ProblemError 400 when a field is missing, doubled or malformed, 404 when a code is well formed and no airport
+    has it.
     """
     fields = _fields(query)
     problems: list[FieldProblem] = []

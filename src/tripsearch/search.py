@@ -1,4 +1,4 @@
-"""The part of an answer that V1 and V2 share: flights and hotels, gathered concurrently under a deadline and cached as bytes."""
+"""What V1 and V2 share: flights and hotels, gathered concurrently under a deadline and cached as bytes."""
 
 from __future__ import annotations
 

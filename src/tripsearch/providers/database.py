@@ -1,7 +1,7 @@
 """The database: opened, and filled from the vendored data on first start.
 
-SQLite files are made aside and moved into place, so that nobody ever sees half a file; processes that start together wait for one of them to
-make it. In PostgreSQL one transaction under an advisory lock does the same.
+SQLite files are made aside and moved into place, so that nobody ever sees half a file; processes that start together
+wait for one of them to make it. In PostgreSQL one transaction under an advisory lock does the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Database:
         shown = parsed.render_as_string(hide_password=True)
         try:
             if parsed.get_backend_name() == "sqlite":
-                path = Path(parsed.database or "").absolute()
+                path = Path(parsed.database or "").absolute()  # noqa: ASYNC240 -- before anything is served
                 await _make_file(path)
                 engine = create_async_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true", pool_size=4)
             else:
