@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from crossfade.breaker import CircuitBreaker, State
+from crossfade.breaker import CircuitBreaker
+from crossfade.breaker.metrics import BreakerCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,30 +56,9 @@ class Metrics:
 
     def watch(self, breaker: CircuitBreaker) -> None:
         """Show this breaker too."""
-        self._registry.register(_BreakerCollector(breaker))
+        self._registry.register(BreakerCollector(breaker))
 
     def page(self) -> bytes:
         """The whole page."""
         return generate_latest(self._registry)
 
-
-class _BreakerCollector(Collector):
-    """Reads the breaker when asked, so that an elapsed cooldown shows without a call."""
-
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        self._breaker = breaker
-
-    def collect(self) -> Iterator[Metric]:
-        name, now = self._breaker.name, self._breaker.state
-        state = GaugeMetricFamily("crossfade_breaker_state", "1 for the state it is in", labels=["name", "state"])
-        for each in State:
-            state.add_metric([name, each.value], float(each is now))
-        yield state
-        calls = CounterMetricFamily("crossfade_breaker_calls", "Calls by outcome", labels=["name", "outcome"])
-        for outcome, count in self._breaker.counts.items():
-            calls.add_metric([name, outcome], count)
-        yield calls
-        changes = CounterMetricFamily("crossfade_breaker_transitions", "Transitions", labels=["name", "old", "new"])
-        for (old, new), count in self._breaker.transitions.items():
-            changes.add_metric([name, old.value, new.value], count)
-        yield changes

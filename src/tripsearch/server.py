@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -49,12 +50,15 @@ def run(service: str, settings: ServeSettings, opening: Opening) -> int:
     try:
         listener = _bind(settings)
     except OSError as error:
-        return _refuse(
-            service, f"can't listen on {settings.host}:{settings.port}: {error.strerror}; name another --port"
-        )
+        return _refuse_port(service, settings, error)
     try:
         with contextlib.closing(listener):
             uvloop.run(_serve(service, listener, opening))
+    except OSError as error:
+        # Two that start at the same moment can both bind; listening is what only one can.
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return _refuse_port(service, settings, error)
     except DatabaseUnusableError as error:
         return _refuse(service, str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -120,6 +124,10 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _refuse_port(service: str, settings: ServeSettings, error: OSError) -> int:
+    return _refuse(service, f"can't listen on {settings.host}:{settings.port}: {error.strerror}; name another --port")
 
 
 def _refuse(service: str, message: str) -> int:
