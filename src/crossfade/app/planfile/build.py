@@ -98,6 +98,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         metric_names=metric_names(metrics_field),
         cohort_names=assignment.cohort_names,
         people=Population(users=rule.users, sizes=rule.cohort_sizes()),
+        users_unread=assignment.section is None or (rule.users == 0 and "users" in assignment.section.values),
     )
     phases = read_phases(top.require("phases", "[{name: canary, split: 5%, soak: 1w}]"), context)
     _check_population(assignment, context.people)

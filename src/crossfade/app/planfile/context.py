@@ -19,6 +19,8 @@ class Context:
     """Those with mistakes included."""
     cohort_names: Sequence[str]
     people: Population
+    users_unread: bool = False
+    """The number of users was written, and could not be read."""
     split: Split = NOBODY
     target: int = 0
     name: str = ""

@@ -42,6 +42,8 @@ class Field:
         if not isinstance(self.node, Text):
             self.problem(f"is a {_kind(self.node)}; write a single value")
             return None
+        if self.node.unread:
+            return None
         value = self.node.value.strip()
         if self.node.null or not value:
             self.problem("has no value; write one, or remove the line")
@@ -88,12 +90,14 @@ class Field:
     def section(self, known: Sequence[str], example: str) -> Section | None:
         """Return a mapping with keys of the language; unknown ones are noted. None where it is no mapping."""
         values: dict[str, Field] = {}
+        misspelt: set[str] = set()
         for name, key, value in self.named(example):
             if name in known:
                 values[name] = value
             else:
                 key.problem(f"unknown key{suggest(name, known)}")
-        return Section(self, values) if isinstance(self.node, Entries) else None
+                misspelt.update(_near(name, known))
+        return Section(self, values, frozenset(misspelt)) if isinstance(self.node, Entries) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ class Section:
 
     field: Field
     values: dict[str, Field]
+    misspelt: frozenset[str] = frozenset()
+    """Keys that unknown ones nearly are: these are not missing as well."""
 
     def get(self, key: str) -> Field | None:
         """Return a field that may be left out."""
@@ -110,7 +116,7 @@ class Section:
     def require(self, key: str, example: str) -> Field | None:
         """Return a field; None, with a problem noted, where it was left out."""
         found = self.values.get(key)
-        if found is None:
+        if found is None and key not in self.misspelt:
             path = f"{self.field.path}.{key}" if self.field.path else key
             self.field.report.add(self.field.node, path, f"is missing; write `{key}: {example}`")
         return found
@@ -125,10 +131,13 @@ class Section:
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for a word that nearly is one of `known`, else what is known."""
     names = list(known)
-    near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    if near:
+    if near := _near(word, names):
         return f"; did you mean {near[0]!r}?"
     return f"; known here: {', '.join(names)}" if names else ""
+
+
+def _near(word: str, known: Iterable[str]) -> list[str]:
+    return get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
 
 
 def _kind(node: Node) -> str:

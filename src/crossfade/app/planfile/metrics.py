@@ -55,10 +55,10 @@ def read_metrics(field: Field | None) -> tuple[Metric, ...]:
     """Return the metrics of the plan, those with mistakes left out, in the order written."""
     found = []
     for name, key, value in field.named(_EXAMPLE) if field else ():
-        if key.parse(quantities.metric_name) is not None:
-            metric = _read_metric(name, key, value)
-            if metric is not None:
-                found.append(metric)
+        before = len(value.report.problems)
+        metric = _read_metric(name, key, value) if key.parse(quantities.metric_name) is not None else None
+        if metric is not None and len(value.report.problems) == before:
+            found.append(metric)
     return tuple(found)
 
 

@@ -110,6 +110,8 @@ def _cohort_split(section: Section, context: Context, cohort: str, target: int) 
             f"all of {cohort} are on V2 since a phase at 0%; draw the users from another cohort, or remove it"
         )
         return None
+    if context.people.users == 0 and context.users_unread:
+        return None
     if context.people.users == 0:
         value.problem(
             f"how much of {cohort} makes {percent(target)} of all users can't be told; "
@@ -128,6 +130,8 @@ def _explicit_split(value: Field, section: Section, context: Context) -> tuple[S
         cohort.problem("a split by cohort already says who; remove one of the two")
     given = _explicit_shares(value, context)
     if given is None:
+        return None
+    if context.people.users == 0 and context.users_unread:
         return None
     if context.people.users == 0:
         value.problem("what share of all users this makes can't be told; write `users: 2000` in assignment")

@@ -14,6 +14,7 @@ _TIME = rf"(?=[0-9])({_NUMBER}w ?)?({_NUMBER}d ?)?({_NUMBER}h ?)?({_NUMBER}m ?)?
 _QUANTITY = rf"{_NUMBER}( ?(%|ms|s))?"
 _COMPARISON = r"(<=|>=|≤|≥|<|>|=)"
 _ACTION = r"(monitor|alert|hold|rollback)"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
@@ -102,7 +103,7 @@ def _metrics() -> dict[str, Any]:
 
 def _confidence() -> dict[str, Any]:
     fraction = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5}
-    probability = {"oneOf": [fraction, _percent("Chance over the whole rollout.")]}
+    probability = {"oneOf": [fraction, _text(r"[1-4]?[0-9](\.[0-9]{1,9})? ?%", "Chance over the whole rollout.")]}
     return _object({"false_rollback": probability, "false_promotion": probability}, [])
 
 
@@ -167,7 +168,7 @@ def _path(description: str) -> dict[str, Any]:
 
 
 def _address(description: str) -> dict[str, Any]:
-    return _text(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}", description)
+    return _text(rf"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):{_PORT}", description)
 
 
 def _addresses() -> dict[str, Any]:

@@ -22,7 +22,7 @@ MAX_LENGTH = 120
 _COMMON = r"""
 _S: " "
 CMP: "<=" | ">=" | "<" | ">" | "="
-QUANTITY: /[-+]?[0-9][^ <>=]*( (%|ms|s))?/
+QUANTITY: /[-+]?[0-9][^ <>=-]*( (%|ms|s))?/
 DURATION: /[0-9][0-9. smhdw]*[smhdw]/
 """
 _GUARD = (

@@ -61,7 +61,7 @@ def level(target: int, earlier: Split, people: Population, *, keep: Split | None
 def cohort_first(target: int, earlier: Split, people: Population, cohort: str) -> Split:
     """Return the split that takes the users it lacks from a cohort first, from all others when that is used up."""
     size = people.sizes[cohort]
-    lacking = (target - people.weight(earlier)) * people.users
+    lacking = max(0.0, target - people.weight(earlier)) * people.users  # below 0 where an earlier phase was rounded up
     share = min(BUCKETS, round(earlier.share_of(cohort) + lacking / size))
     drawn = Split(everyone=earlier.everyone, cohorts={**earlier.cohorts, cohort: share})
     return drawn if share < BUCKETS else level(target, earlier, people, keep=drawn)

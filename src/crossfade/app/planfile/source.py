@@ -32,6 +32,8 @@ class Text:
     value: str
     null: bool = False
     """Nothing was written, or `null`."""
+    unread: bool = False
+    """A problem has been noted for it already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +165,14 @@ class _Builder:
 
     def _scalar(self, event: yaml.NodeEvent) -> Text:
         line, column = _at(event)
-        value = event.value if isinstance(event, yaml.ScalarEvent) else ""
+        if not isinstance(event, yaml.ScalarEvent):  # an alias, which has its problem already
+            return Text(line=line, column=column, value="", unread=True)
+        value = event.value
         odd = next((char for char in value if unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t"), None)
         if odd is not None:
             self._problem(event, f"holds the character {_code(odd)}; remove it")
-            value = ""
-        plain = isinstance(event, yaml.ScalarEvent) and not event.style
-        return Text(line=line, column=column, value=value, null=plain and value in _NULLS)
+            return Text(line=line, column=column, value="", unread=True)
+        return Text(line=line, column=column, value=value, null=not event.style and value in _NULLS)
 
     def _close(self) -> None:
         done = self._stack.pop()
@@ -208,7 +211,7 @@ def _hint(said: str) -> str:
     """Return what to do about the syntax errors that plans invite."""
     if "'\\t'" in said:
         return "; indent with spaces, not tabs"
-    if "'>'" in said or "chomping" in said:
+    if "'>'" in said or "block scalar" in said:
         return '; put a sentence that begins with > into quotes: "> 1% -> rollback"'
     if "'%'" in said or "directive" in said:
         return "; write the number before the %: 5%"

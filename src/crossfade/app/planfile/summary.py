@@ -123,7 +123,7 @@ def _findings(plan: Plan, per_user_day: float) -> str:
     found = lint(plan, per_user_day)
     basis = f"at {per_user_day:.3g} requests per user and day"
     if not found:
-        return f"{basis} every comparison can be expected to decide in its soak"
+        return f"{basis} every comparison is likely to decide in its soak"
     return "\n".join(
         [f"{basis} not every comparison decides in time:", *(_fold(f"  {f.message}", "    ") for f in found)]
     )

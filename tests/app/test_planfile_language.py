@@ -1,0 +1,252 @@
+"""What the words of the language mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crossfade.app.planfile import quantities, salt_of, sentences, with_addresses
+from crossfade.core.plan import (
+    DAY,
+    HOUR,
+    WEEK,
+    Action,
+    Comparison,
+    GateKind,
+    Guardrail,
+    Key,
+    KeySource,
+    Limit,
+    Metric,
+    MetricKind,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("24h", DAY),
+        ("3d", 3 * DAY),
+        ("1w", WEEK),
+        ("1w 2d", WEEK + 2 * DAY),
+        ("1d12h", 1.5 * DAY),
+        ("1.5h", 1.5 * HOUR),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds == quantities.duration(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "10:30", "2d 1w", "3 days", "1d 1d", "-1d", "1e3s", "d", "300ms", "\u0661d", "9" * 400 + "s"]
+)
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="no duration"):
+        quantities.duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.5%", 0.005), ("0.5 %", 0.005), ("0.005", 0.005), ("100%", 1), ("1", 1), ("0", 0)]
+)
+def test_shares(text: str, value: float) -> None:
+    assert value == pytest.approx(quantities.share(text))
+
+
+@pytest.mark.parametrize(("text", "points"), [("5%", 500), ("0.01%", 1), ("33.33%", 3333), ("100%", 10_000), ("0%", 0)])
+def test_shares_of_users_are_basis_points(text: str, points: int) -> None:
+    assert points == quantities.basis_points(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("300ms", 300), ("1.2s", 1200), ("300 ms", 300)])
+def test_response_times_are_milliseconds(text: str, value: float) -> None:
+    assert value == quantities.milliseconds(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:1", "api.internal:65535", "[::1]:8101", "v1:80"])
+def test_addresses(text: str) -> None:
+    assert text == quantities.address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "::1:80",
+        "300.0.0.1:80",
+        "a b:80",
+        "-x:80",
+        "[x]:80",
+        "[fe80::1%eth0]:80",
+        ":80",
+    ],
+)
+def test_no_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        quantities.address(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["trips", "/a b", "/a//b", "/../x", "/a/./b", '/a"b', "/a\nb", "/a?b", "/ä", "/" + "x" * 300]
+)
+def test_no_paths(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write|begins"):
+        quantities.url_path(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("header X-User-Id", Key(source=KeySource.HEADER, name="X-User-Id")),
+        ("cookie uid", Key(source=KeySource.COOKIE, name="uid")),
+        ("address", Key(source=KeySource.ADDRESS)),
+    ],
+)
+def test_keys(text: str, key: Key) -> None:
+    assert key == quantities.key(text)
+
+
+GUARDS = [
+    ("monitor", Guardrail(action=Action.MONITOR)),
+    ("> 1% -> rollback", Guardrail(action=Action.ROLLBACK, breach=Limit(comparison=Comparison.GT, value=0.01))),
+    (">1%->hold", Guardrail(action=Action.HOLD, breach=Limit(comparison=Comparison.GT, value=0.01))),
+    ("≥ 1 % → alert", Guardrail(action=Action.ALERT, breach=Limit(comparison=Comparison.GE, value=0.01))),
+    (
+        "> 1% and worse than V1 -> rollback",
+        Guardrail(action=Action.ROLLBACK, breach=Limit(comparison=Comparison.GT, value=0.01), worse_than_v1=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "meant"), GUARDS)
+def test_guard_sentences(desk: Any, plan_text: str, text: str, meant: Guardrail) -> None:
+    plan = desk.load(plan_text.replace("> 1% and worse than v1 -> rollback", text))
+    guard = plan.metric("failure_rate").guard
+    assert guard is not None
+    assert (meant.action, meant.breach, meant.worse_than_v1) == (guard.action, guard.breach, guard.worse_than_v1)
+
+
+GATES = [
+    ("failure_rate on target", GateKind.ON_TARGET, "failure_rate", 0),
+    ("no on target", GateKind.ON_TARGET, "no", 0),
+    ("stable >= 40%", GateKind.LIMIT, "stable", 0),
+    ("weather_available>=40%", GateKind.LIMIT, "weather_available", 0),
+    ("no critical errors for 3d", GateKind.NO_CRITICAL_ERRORS, None, 3 * DAY),
+    ("No critical  errors for 3d", GateKind.NO_CRITICAL_ERRORS, None, 3 * DAY),
+    ("no stuck breaker", GateKind.NO_STUCK_BREAKER, None, 0),
+    ("stable for 1w 2d", GateKind.STABLE, None, 9 * DAY),
+    ("stable", GateKind.STABLE, None, DAY),
+    ("no cascading failures", GateKind.NO_CASCADING_FAILURES, None, 0),
+    ("rollback ready", GateKind.ROLLBACK_READY, None, 0),
+    ("no V1 requests for 1d", GateKind.NO_V1_REQUESTS, None, DAY),
+    ("approved by a person", GateKind.APPROVED, None, 0),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "metric", "for_s"), GATES)
+def test_gate_sentences(text: str, kind: GateKind, metric: str | None, for_s: float) -> None:
+    words = sentences.gate(text)
+    assert (kind, metric, for_s) == (words.kind, words.metric, words.for_s)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stablefor 24h",
+        "nocritical errors for 3d",
+        "stable for",
+        "x on",
+        "on target",
+        "a b on target",
+        "stable for 24",
+        "x" * 500,
+        "<=",
+    ],
+)
+def test_no_gate_sentences(text: str) -> None:
+    with pytest.raises(ValueError, match="no gate"):
+        sentences.gate(text)
+
+
+def test_every_form_that_messages_propose_is_one() -> None:
+    for form in sentences.GATE_FORMS:
+        assert form == sentences.gate(form).text
+    for form in sentences.GUARD_FORMS:
+        assert form == sentences.guard(form).text
+
+
+METRICS = [
+    ("latency_p50: {}", Metric(name="latency_p50", kind=MetricKind.LATENCY, quantile=0.5)),
+    ("latency_p999: {}", Metric(name="latency_p999", kind=MetricKind.LATENCY, quantile=0.999)),
+    ("critical_errors: {}", Metric(name="critical_errors", kind=MetricKind.CRITICAL_ERRORS)),
+    ("no: {fact: on}", Metric(name="no", kind=MetricKind.AVAILABILITY, fact="on")),
+    ("x: {breaker: weather}", Metric(name="x", kind=MetricKind.BREAKER, fact="weather-breaker")),
+    ("x: {timing: db}", Metric(name="x", kind=MetricKind.TIMING, fact="db")),
+    ("x: {fact: cache, value: off}", Metric(name="x", kind=MetricKind.RATIO, fact="cache", fact_value="off")),
+    (
+        "x: {fact: f, target: 99%}",
+        Metric(name="x", kind=MetricKind.AVAILABILITY, fact="f", target=Limit(comparison=Comparison.GE, value=0.99)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "meant"), METRICS)
+def test_what_a_metric_is_follows_from_its_name_and_source(desk: Any, plan_text: str, text: str, meant: Metric) -> None:
+    plan = desk.load(plan_text.replace("  database_time: {timing: db, guard: monitor}", f"  {text}"))
+    assert meant == plan.metrics[-1]
+
+
+def test_yaml_1_1_does_not_misread(desk: Any, plan_text: str) -> None:
+    """`no`, `on` and `off` are names, `0.5%` and `1_000` are what they look like."""
+    (desk.folder / "no.txt").write_text("010\nyes\n10:30\n0x1f\n")
+    text = plan_text.replace("internal: internal.txt", "no: no.txt").replace("cohort: internal", "cohort: no")
+    text = text.replace("{name: internal", "{name: off").replace("rollout: trips", "rollout: 0x10")
+    plan = desk.load(text)
+    assert plan.name == "0x10"
+    assert plan.phases[0].name == "off"
+    assert {"010", "yes", "10:30", "0x1f"} == plan.assignment.cohorts["no"]
+    assert plan.phases[0].split.share_of("no") == 10_000
+
+
+def test_a_plan_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(desk: Any, plan_text: str) -> None:
+    assert desk.load(plan_text).digest == desk.load(b"\xef\xbb\xbf" + plan_text.replace("\n", "\r\n").encode()).digest
+
+
+def test_when_blind(desk: Any, plan_text: str) -> None:
+    assert desk.load(plan_text).blind_rollback_s is None
+    assert desk.load(plan_text + "when blind: hold\n").blind_rollback_s is None
+    assert desk.load(plan_text + "when blind: rollback after 15m\n").blind_rollback_s == 900
+
+
+def test_the_salt_follows_from_name_and_salt_text(desk: Any, plan_text: str) -> None:
+    salts = {
+        salt_of("trips"),
+        desk.load(plan_text).assignment.salt,
+        desk.load(plan_text.replace("users: 2000", "users: 2000\n  salt: again")).assignment.salt,
+        desk.load(plan_text.replace("rollout: trips", "rollout: trips-2")).assignment.salt,
+    }
+    assert len(salts) == 3
+    assert all(0 <= salt < 2**31 for salt in salts)
+    assert salt_of("trips-v2") == 547218739, "buckets of a running rollout must not change with a new release"
+
+
+def test_the_digest_is_of_the_meaning_not_of_the_text(desk: Any, plan_text: str) -> None:
+    first = desk.load(plan_text)
+    assert first.digest == desk.load("# a comment\n" + plan_text.replace("soak: 1w", "soak:  7d")).digest
+    assert first.digest != desk.load(plan_text.replace("margin: 1.5", "margin: 1.6")).digest
+    assert first.digest != with_addresses(first, listen="127.0.0.1:9").digest
+    (desk.folder / "beta.txt").write_text("".join(f"b{n}\n" for n in range(1, 501)))
+    assert first.digest != desk.load(plan_text).digest
+
+
+def test_other_addresses(desk: Any, plan_text: str) -> None:
+    moved = with_addresses(desk.load(plan_text), listen="127.0.0.1:1", v1=("127.0.0.1:2",), v2=("127.0.0.1:3",))
+    assert (
+        moved.api.listen,
+        moved.api.v1.upstreams,
+        moved.api.v2.upstreams,
+    ) == ("127.0.0.1:1", ("127.0.0.1:2",), ("127.0.0.1:3",))

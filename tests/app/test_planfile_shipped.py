@@ -1,0 +1,131 @@
+"""The plans that come with Crossfade, the lint that gave their margins, and the summary that reads them back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossfade.app.planfile import lint, load_plan, summarise
+from crossfade.app.planfile.lint import needed_v2_requests
+from crossfade.core.plan import DAY, WEEK, Plan
+from crossfade.core.split import NOBODY
+
+PLANS = Path(__file__).parents[2] / "plans"
+DEMO_REQUESTS_PER_USER_DAY = 600 * 30 / 2000 / 7
+"""600 requests/s, half a minute a plan week, 2,000 users."""
+
+
+@pytest.fixture(scope="module")
+def trips() -> Plan:
+    return load_plan(PLANS / "trips-v2.yaml")
+
+
+@pytest.fixture(scope="module")
+def demo() -> Plan:
+    return load_plan(PLANS / "trips-v2-demo.yaml")
+
+
+def test_the_founding_documents_seven_phases(trips: Plan) -> None:
+    assert [phase.name for phase in trips.phases] == ["internal", "canary", "early", "half", "most", "nearly", "full"]
+    assert [phase.target for phase in trips.phases] == [0, 500, 2_500, 5_000, 7_500, 9_500, 10_000]
+    assert sum(phase.soak_s for phase in trips.phases) == 8 * WEEK
+    assert trips.phases[0].split.rises_from(NOBODY)
+    assert trips.assignment.cohort_sizes() == {"internal": 12, "beta": 500}
+    assert {"internal"} == trips.staff_cohorts()
+
+
+def test_the_beta_programme_is_a_quarter_of_the_demos_users_spread_over_them(trips: Plan) -> None:
+    users = {f"u{n:04d}" for n in range(1, 2001)}
+    beta = trips.assignment.cohorts["beta"]
+    assert beta < users
+    assert all(
+        100 < sum(f"u{n:04d}" in beta for n in range(start, start + 500)) < 150 for start in (1, 501, 1001, 1501)
+    )
+
+
+def test_the_real_plan_decides_at_ten_requests_a_day_and_the_demos_at_its_own(trips: Plan, demo: Plan) -> None:
+    assert lint(trips, 10) == ()
+    assert lint(demo, DEMO_REQUESTS_PER_USER_DAY) == ()
+    assert {"canary", "early", "half", "most", "nearly"} == {
+        found.phase for found in lint(trips, DEMO_REQUESTS_PER_USER_DAY)
+    }
+
+
+def test_the_demo_differs_only_where_it_says(trips: Plan, demo: Plan) -> None:
+    same = [replace(phase, margin=0, soak_s=0) for phase in trips.phases]
+    assert same == [replace(phase, margin=0, soak_s=0) for phase in demo.phases]
+    assert (trips.api, trips.metrics, trips.confidence) == (demo.api, demo.metrics, demo.confidence)
+    assert trips.assignment.cohorts == demo.assignment.cohorts
+    text = (PLANS / "trips-v2-demo.yaml").read_text()
+    differing = [
+        p.name for p, q in zip(trips.phases, demo.phases, strict=True) if (p.margin, p.soak_s) != (q.margin, q.soak_s)
+    ]
+    assert differing == ["canary", "early", "half", "most", "nearly"]
+    assert text.count("# DEMO") == 5 + 1 + 1, "five margins, one soak, the name"
+
+
+MEASURED = [
+    (1.25, (31_400, 40_900, 63_300, 129_000)),
+    (1.5, (8_500, 11_800, 18_600, 42_600)),
+    (2, (2_900, 4_000, 6_400, 15_800)),
+    (3, (1_000, 1_500, 3_200, 7_800)),
+    (4, (600, 1_100, 2_200, 5_300)),
+]
+
+
+@pytest.mark.parametrize(("margin", "means"), MEASURED)
+def test_the_need_is_what_was_simulated(margin: float, means: tuple[int, ...]) -> None:
+    """EVIDENCE 0.12's table, within 15 %."""
+    for share, mean in zip((0.05, 0.25, 0.5, 0.75), means, strict=True):
+        assert mean == pytest.approx(needed_v2_requests(margin, share, 0.005), rel=0.15)
+
+
+def test_a_need_grows_as_margin_traffic_and_rate_shrink() -> None:
+    assert needed_v2_requests(1.25, 0.25, 0.005) > needed_v2_requests(1.5, 0.25, 0.005)
+    assert needed_v2_requests(1.5, 0.95, 0.005) > needed_v2_requests(1.5, 0.5, 0.005)
+    assert needed_v2_requests(1.5, 0.25, 0.0005) > needed_v2_requests(1.5, 0.25, 0.005)
+    assert float("inf") == needed_v2_requests(1.5, 0.25, 0.0) == needed_v2_requests(1.5, 1.0, 0.005)
+
+
+def test_the_lint_says_what_is_needed_and_what_would_do(desk: Any, plan_text: str) -> None:
+    found = {finding.phase: finding for finding in lint(desk.load(plan_text.replace("margin: 1.5", "margin: 1.1")), 10)}
+    half = found["half"]
+    assert half.needed_requests > half.expected_requests == 70_000
+    assert "`failure_rate on target` can't be expected to decide within the soak of 1w" in half.message
+    assert "margin 1.5 instead of 1.1" in half.message
+    assert f"{half.needed_requests / 10_000:.3g} days" in half.message
+
+
+def test_an_availability_that_never_fails_can_never_be_compared(desk: Any, plan_text: str) -> None:
+    text = plan_text.replace("[failure_rate on target]", "[flights_available on target]")
+    messages = [finding.message for finding in lint(desk.load(text), 1_000)]
+    assert any("can never decide" in message and "`flights_available >= 99.9%`" in message for message in messages)
+
+
+def test_without_the_number_of_users_the_lint_is_silent(desk: Any, plan_text: str) -> None:
+    text = plan_text.replace("  users: 2000\n", "").replace(" cohort: beta,", "")
+    plan = desk.load(text)
+    assert lint(plan) == ()
+    assert "can't be told" in summarise(plan)
+
+
+@pytest.mark.parametrize("requests", [10, 1])
+def test_the_summary_fits_a_terminal_and_names_everything(trips: Plan, requests: float) -> None:
+    text = summarise(trips, requests)
+    too_long = [line for line in text.splitlines() if len(line) > 80]
+    assert too_long == []
+    for word in (
+        [p.name for p in trips.phases] + [m.name for m in trips.metrics] + ["beta 20 %", "about 1,900", "12 staff"]
+    ):
+        assert word in text
+    assert ("every comparison is likely to decide" in text) == (requests == 10)
+
+
+def test_soaks_cover_the_gates_with_a_time(trips: Plan, demo: Plan) -> None:
+    for plan in (trips, demo):
+        for phase in plan.phases:
+            assert phase.soak_s >= max((gate.for_s for gate in phase.gates), default=0) >= 0
+            assert phase.soak_s >= DAY
