@@ -167,9 +167,8 @@ def test_every_lie_of_the_provider_is_found_out(lie: Callable[[bytes], bytes]) -
 @given(st.sampled_from(sorted(airports())), st.dates())
 def test_the_provider_has_believable_weather_for_every_airport_and_day(iata: str, day: date) -> None:
     place = airports()[iata]
-    query = (
-        f"latitude={place.latitude}&longitude={place.longitude}&start_date={day}&end_date={day}&hourly="
-        + ",".join(s.name for s in ALL_SERIES)
+    query = f"latitude={place.latitude}&longitude={place.longitude}&start_date={day}&end_date={day}&hourly=" + ",".join(
+        s.name for s in ALL_SERIES
     )
     weather = read_answer(
         orjson.loads(forecast(query.encode(), DAY)), latitude=place.latitude, longitude=place.longitude, day=day
