@@ -63,7 +63,8 @@ class AssignmentRule:
     user: tuple[Key, ...]
     """The first one present is the user key."""
     salt: int
-    """Seed of the bucket hash, fresh for each plan so that buckets of former rollouts don't carry over."""
+    """Seed of the bucket hash, 0..2**31-1 (every proxy's xxh64 takes these alike), from the rollout's name and the
+    plan's salt text: fresh for each rollout, so that buckets of former ones don't carry over."""
     client: Key | None = None
     region: Key | None = None
     cohorts: Mapping[str, frozenset[str]] = field(default_factory=dict)
