@@ -1,0 +1,277 @@
+"""The book of evidence: begin it, enter phases, absorb ticks, read it. All functions are pure.
+
+    state = begin(plan, at)
+    state = absorb(plan, state, ticks)         # as they close, one or many
+    observation = read(plan, state, now)
+    state = enter_phase(plan, state, 1, at)    # after a promotion, or a retry
+
+`gross` is the fast path beside it, `dump` and `load` keep the book over a restart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossfade.core.evidence import collect, streams, users, watch
+from crossfade.core.evidence.collect import Cells
+from crossfade.core.evidence.gross import GrossBreach, gross
+from crossfade.core.evidence.latency import histogram
+from crossfade.core.evidence.ratio import Floats
+from crossfade.core.evidence.reading import read
+from crossfade.core.evidence.state import EvidenceState, Tally, dump, load
+from crossfade.core.evidence.streams import Entries, Layout, Unit, layout_of
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.plan import Action, MetricKind, Plan
+from crossfade.core.split import Version
+
+__all__ = [
+    "EvidenceState",
+    "GrossBreach",
+    "absorb",
+    "begin",
+    "dump",
+    "enter_phase",
+    "gross",
+    "load",
+    "read",
+]
+
+_RECENT_S = 600.0
+_BATCH = 2048
+"""Ticks moved through the streams at once; bounds the memory, changes no bit of the result."""
+
+
+def begin(plan: Plan, at: float) -> EvidenceState:
+    """Return an empty book for a rollout that starts in its first phase at `at` (plan time, seconds)."""
+    layout = layout_of(plan, 0)
+    return EvidenceState(
+        layout=layout,
+        phase=0,
+        phase_at=at,
+        streams=streams.begin_streams(layout, at),
+        watch=watch.Watch(begun_at=at),
+    )
+
+
+def enter_phase(plan: Plan, state: EvidenceState, phase_index: int, at: float) -> EvidenceState:
+    """Return the book after a phase was entered.
+
+    The phase's counts and promotion streams start anew. A later phase than before is a promotion:
+    harm streams go on and get the promotion's onset mass. The same or an earlier one is a retry: another V2 is
+    being tried, so evidence of harm, and the users it was counted by, start anew with a budget of their own.
+    """
+    layout = layout_of(plan, phase_index)
+    retried = phase_index <= state.phase
+    fresh = users.Failing()
+    moved = streams.begin_streams(layout, at) if retried else streams.next_phase(state.streams)
+    if retried:
+        moved = streams.with_slots(layout, moved, len(state.regions.slots))
+    return EvidenceState(
+        layout=layout,
+        phase=phase_index,
+        phase_at=at,
+        streams=moved,
+        failing=fresh if retried else replace(state.failing, hurt=users.Counter(), hurt_unknown=0),
+        regions=state.regions,
+        recent={} if retried else state.recent,
+        breached_since={} if retried else state.breached_since,
+        shown_at={},
+        watch=watch.begin_phase(replace(state.watch, begun_at=at) if retried else state.watch),
+    )
+
+
+def absorb(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> EvidenceState:
+    """Return the book after these ticks, which come in the order of their numbers.
+
+    A tick whose number is not above the last one absorbed changes nothing, so giving a tick twice is harmless. One
+    tick at a time and all of them at once give the same book.
+    """
+    last = state.watch.last_number
+    fresh = [tick for tick in ticks if last is None or tick.number > last]
+    for first in range(0, len(fresh), _BATCH):
+        state = _absorb_batch(plan, state, fresh[first : first + _BATCH])
+    return state
+
+
+@dataclass(slots=True)
+class _Fold:
+    """What changes from tick to tick while a batch is collected."""
+
+    watch: watch.Watch
+    failing: users.Failing
+    regions: collect.Regions
+    pools: Mapping[tuple[int, str], collect.Pool]
+    tallies: dict[str, Tally]
+    recent: dict[str, Tally]
+    latency_v1: Floats
+    latency_v2: Floats
+
+
+def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> EvidenceState:
+    layout = state.layout
+    fold = _Fold(
+        state.watch,
+        state.failing,
+        state.regions,
+        state.pools,
+        dict(state.tallies),
+        dict(state.recent),
+        state.latency_v1.copy(),
+        state.latency_v2.copy(),
+    )
+    wide = np.zeros((len(ticks), len(layout.measures), 2))
+    ready: list[tuple[int, int, Floats]] = []
+    watches = []
+    for index, tick in enumerate(ticks):
+        compared = _absorb_tick(plan, state, fold, tick, wide[index])
+        ready += [(index, slot, counts) for slot, counts in compared]
+        watches.append(fold.watch)
+    moved, evidence = streams.advance(
+        layout,
+        streams.with_slots(layout, state.streams, len(fold.regions.slots)),
+        starts=np.array([tick.start for tick in ticks]),
+        ends=np.array([tick.start + tick.length for tick in ticks]),
+        entries=_entries(layout, ready),
+        wide=wide,
+    )
+    breached, shown, stable = _follow(plan, state, ticks, watches, evidence)
+    return replace(
+        state,
+        streams=moved,
+        failing=fold.failing,
+        regions=fold.regions,
+        pools=fold.pools,
+        tallies=fold.tallies,
+        recent=fold.recent,
+        latency_v1=fold.latency_v1,
+        latency_v2=fold.latency_v2,
+        breached_since=breached,
+        shown_at=shown,
+        watch=replace(fold.watch, stable_since=stable),
+    )
+
+
+def _entries(layout: Layout, ready: Sequence[tuple[int, int, Floats]]) -> Entries:
+    shape = (0, len(layout.measures), 4)
+    return Entries(
+        tick=np.array([index for index, _, _ in ready], dtype=np.int64),
+        slot=np.array([slot for _, slot, _ in ready], dtype=np.int64),
+        counts=np.stack([counts for _, _, counts in ready]) if ready else np.zeros(shape),
+        in_phase=np.ones(len(ready), dtype=bool),
+    )
+
+
+def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide: Floats) -> list[tuple[int, Floats]]:
+    """Fold one tick; fill its row of `wide` and return the counts that became comparable, by region slot."""
+    in_phase = tick.start >= state.phase_at
+    fold.watch = watch.see(plan, fold.watch, tick, phase=state.phase, in_phase=in_phase)
+    if not in_phase or not tick.sources:
+        return []
+    layout, split = state.layout, plan.phases[state.phase].split
+    cells = collect.assigned(tick)
+    fold.failing, units = users.count(fold.failing, tick.start, cells)
+    fold.regions = fold.regions.plus(cells)
+    counts = [collect.counts_of(layout.measures, cell, unit) for (_, cell), unit in zip(cells, units, strict=True)]
+    for (arm, _), values in zip(cells, counts, strict=True):
+        if arm.version is Version.V2:
+            wide += values
+    staff = plan.staff_cohorts()
+    comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
+    chosen = comparable if _has_control(plan, state.phase) else [True] * len(cells)
+    _tally(layout, fold, tick, cells=cells, counts=counts, chosen=chosen)
+    fold.pools, ready = collect.pool_tick(
+        layout,
+        fold.pools,
+        tick=tick,
+        split=split,
+        rows=[
+            (arm, unit, value) for (arm, _), unit, value, ok in zip(cells, units, counts, comparable, strict=True) if ok
+        ],
+        requests={arm: cell.requests for arm, cell in cells},
+        slots={arm.region: fold.regions.slot(arm.region) for arm, _ in cells},
+    )
+    return ready
+
+
+def _has_control(plan: Plan, phase: int) -> bool:
+    split, staff = plan.phases[phase].split, plan.staff_cohorts()
+    cohorts = ["", *(name for name in split.cohorts if name not in staff)]
+    return any(collect.is_compared(split, cohort) for cohort in cohorts)
+
+
+def _tally(
+    layout: Layout,
+    fold: _Fold,
+    tick: Tick,
+    *,
+    cells: Cells,
+    counts: Sequence[Sequence[tuple[float, float]]],
+    chosen: Sequence[bool],
+) -> None:
+    """Add the tick to the phase's plain sums, of those who are compared (of everyone where nobody is)."""
+    fade = math.exp(-tick.length / _RECENT_S)
+    picked = [(item, values) for item, values, ok in zip(cells, counts, chosen, strict=True) if ok]
+    for index, measure in enumerate(layout.measures):
+        if measure.unit in (Unit.DISTINCT, Unit.RAW):
+            total = Tally()
+            for (arm, cell), values in picked:
+                n, unit = values[index]
+                total = total.plus(_side(arm, n, cell.failures if measure.unit is Unit.DISTINCT else unit, unit))
+            _add(fold, measure.metric.name, total, fade)
+    for metric in layout.plain:
+        total = Tally()
+        for (arm, cell), _ in picked:
+            n, k = _plain(metric.kind, metric.fact, cell)
+            total = total.plus(_side(arm, n, k, k))
+        _add(fold, metric.name, total, fade)
+    if any(measure.metric.kind is MetricKind.LATENCY for measure in layout.measures):
+        fold.latency_v1 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V1)
+        fold.latency_v2 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V2)
+
+
+def _add(fold: _Fold, metric: str, total: Tally, fade: float) -> None:
+    fold.tallies[metric] = fold.tallies.get(metric, Tally()).plus(total)
+    fold.recent[metric] = fold.recent.get(metric, Tally()).fading(fade).plus(total)
+
+
+def _side(arm: Arm, n: float, k: float, distinct: float) -> Tally:
+    if arm.version is Version.V1:
+        return Tally(n1=n, k1=k, units1=distinct)
+    return Tally(n2=n, k2=k, units2=distinct)
+
+
+def _plain(kind: MetricKind, fact: str, cell: Cell) -> tuple[float, float]:
+    if kind is MetricKind.CRITICAL_ERRORS:
+        return cell.requests, cell.critical
+    return cell.timings.get(fact, (0, 0.0))
+
+
+def _follow(
+    plan: Plan,
+    state: EvidenceState,
+    ticks: Sequence[Tick],
+    watches: Sequence[watch.Watch],
+    evidence: Mapping[str, Floats],
+) -> tuple[dict[str, float], dict[str, float], float | None]:
+    """Follow tick by tick since when guardrails are breached and since when all is stable."""
+    breached, shown = dict(state.breached_since), dict(state.shown_at)
+    acts = {m.name for m in plan.metrics if m.guard is not None and m.guard.action is Action.ROLLBACK}
+    stable = state.watch.stable_since
+    over = {name: values >= state.layout.needed[name] for name, values in evidence.items()}
+    for index, tick in enumerate(ticks):
+        seen = replace(watches[index], stable_since=stable)
+        for name, values in over.items():
+            if values[index]:
+                breached.setdefault(name, tick.start)
+                if name in acts:
+                    shown.setdefault(name, tick.start)
+            elif name not in shown:
+                breached.pop(name, None)
+        blind = watch.blindness(plan, seen, phase=state.phase, now=tick.start + tick.length)
+        steady = not breached and not watch.stuck(plan, seen) and not any(item.matters for item in blind)
+        stable = (tick.start if stable is None else stable) if steady else None
+    return breached, shown, stable

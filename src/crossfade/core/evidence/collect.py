@@ -1,0 +1,206 @@
+"""From ticks to counts that can be compared: who is compared with whom, and in which unit (EVIDENCE 0.11, 1.5).
+
+The hash randomises only inside a cohort whose share lies between 0 and 100 %. V2 is compared with V1 per region and
+cohort; overrides are left out, and cohorts wholly on one side have no control. Few requests in a tick carry little
+information about the split, so a stratum waits until both sides have answered some, for ten minutes at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from crossfade.core.evidence import latency, users
+from crossfade.core.evidence.ratio import Floats
+from crossfade.core.evidence.streams import SLOTS, Layout, Measure, Unit, counts_absence
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.plan import Metric, MetricKind
+from crossfade.core.split import BUCKETS, Split, Version
+
+ENOUGH = 5
+"""Requests on each side at which a stratum stops waiting."""
+SILENT = 15.0
+"""Expected requests without one: chance explains that silence with probability e^-15, so it is no comparison."""
+
+REGION_REQUESTS = 200
+REGION_SHARE = 0.005
+CANDIDATES = 64
+
+NOT_AVAILABLE = frozenset({"0", "false", "?0", "missing", "fallback", "unavailable", "no", "error"})
+
+Cells = Sequence[tuple[Arm, Cell]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pool:
+    """One stratum's counts that wait to be compared."""
+
+    since: float
+    requests: tuple[int, int] = (0, 0)
+    counts: Floats
+    """(measures, 4); the measures of first failures stay empty here."""
+    first: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Requests and first failures of V1 and V2 since both sides were last seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regions:
+    """Regions by slot, and a bounded count of those that might get one (Misra and Gries' frequent items)."""
+
+    slots: tuple[str, ...] = ()
+    candidates: Mapping[str, int] = field(default_factory=dict)
+    requests: int = 0
+
+    def slot(self, region: str) -> int:
+        """Return a region's slot, -1 for none."""
+        return self.slots.index(region) if region in self.slots else -1
+
+    def plus(self, cells: Cells) -> Regions:
+        """Return this after a tick's requests; a region with enough of them gets a slot while there are any.
+
+        Names come from clients: whoever sends a new one with each request must not grow the state.
+        """
+        if len(self.slots) >= SLOTS:
+            return self
+        seen = dict(self.candidates)
+        total = self.requests
+        for arm, cell in cells:
+            total += cell.requests
+            if not arm.region or arm.region in self.slots:
+                continue
+            seen[arm.region] = seen.get(arm.region, 0) + cell.requests
+        if len(seen) > CANDIDATES:
+            floor = sorted(seen.values(), reverse=True)[CANDIDATES]
+            seen = {name: count - floor for name, count in seen.items() if count > floor}
+        bar = max(REGION_REQUESTS, REGION_SHARE * total)
+        slots = self.slots
+        for name in sorted(name for name, count in seen.items() if count >= bar):
+            if len(slots) < SLOTS:
+                slots = (*slots, name)
+                del seen[name]
+        return Regions(slots=slots, candidates=seen, requests=total)
+
+
+def assigned(tick: Tick) -> list[tuple[Arm, Cell]]:
+    """Return the tick's cells that the plan assigned (no overrides), in a fixed order."""
+    return sorted(((arm, cell) for arm, cell in tick.cells.items() if not arm.override), key=lambda item: item[0])
+
+
+def share(split: Split, cohort: str) -> float:
+    """Return V2's share (0..1) among a cohort's users."""
+    return split.share_of(cohort or None) / BUCKETS
+
+
+def is_compared(split: Split, cohort: str) -> bool:
+    """Tell whether the hash decides inside a cohort, so that V1 is V2's control."""
+    return 0 < split.share_of(cohort or None) < BUCKETS
+
+
+def bad_of(metric: Metric, cell: Cell) -> tuple[int, int]:
+    """Return (answers that tell, bad ones) of one cell, for metrics that are not failures."""
+    if metric.kind is MetricKind.LATENCY:
+        breach = metric.guard.breach if metric.guard else None
+        limit = breach or metric.target
+        return latency.slower_than(cell, limit.value) if limit else (0, 0)
+    told = cell.facts.get(metric.fact)
+    if not told:
+        return 0, 0
+    answers = sum(told.values())
+    if metric.kind is MetricKind.AVAILABILITY:
+        return answers, sum(count for value, count in told.items() if value.lower() in NOT_AVAILABLE)
+    having = told.get(metric.fact_value, 0)
+    return answers, answers - having if counts_absence(metric) else having
+
+
+def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units) -> list[tuple[float, float]]:
+    """Return (n, k) of one cell by measure; first failures have no n, their n is a share."""
+    result: list[tuple[float, float]] = []
+    for measure in measures:
+        match measure.unit:
+            case Unit.FIRST:
+                result.append((0.0, 0.0))
+            case Unit.LIMITED:
+                result.append((cell.requests, units.limited))
+            case Unit.DISTINCT:
+                result.append((cell.requests, units.distinct))
+            case _:
+                result.append(bad_of(measure.metric, cell))
+    return result
+
+
+def pool_tick(
+    layout: Layout,
+    pools: Mapping[tuple[int, str], Pool],
+    *,
+    tick: Tick,
+    split: Split,
+    rows: Sequence[tuple[Arm, users.Units, Sequence[tuple[float, float]]]],
+    requests: Mapping[Arm, int],
+    slots: Mapping[str, int],
+) -> tuple[dict[tuple[int, str], Pool], list[tuple[int, Floats]]]:
+    """Add a tick's compared cells to the pools; return the pools and, by slot, the counts now ready."""
+    filled: dict[tuple[int, str], Pool] = dict(pools)
+    before = dict(pools)
+    for arm, units, counts in rows:
+        key = (slots[arm.region], arm.cohort)
+        pool = filled.get(key) or Pool(since=tick.start, counts=np.zeros((len(layout.measures), 4)))
+        before.setdefault(key, pool)
+        filled[key] = _plus(pool, arm, units, counts, requests[arm])
+    ready: list[tuple[int, Floats]] = []
+    for key in sorted(filled):
+        left, counts_ready = _settle(
+            layout, filled[key], before[key].first, share(split, key[1]), tick.start + tick.length
+        )
+        if counts_ready is not None:
+            ready.append((key[0], counts_ready))
+        if left is None:
+            del filled[key]
+        else:
+            filled[key] = left
+    return filled, ready
+
+
+def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Sequence[tuple[float, float]], requests: int) -> Pool:
+    side = 0 if arm.version is Version.V1 else 1
+    total = pool.counts.copy()
+    total[:, 2 * side : 2 * side + 2] += counts
+    seen = list(pool.requests)
+    seen[side] += requests
+    first = list(pool.first)
+    first[2 * side] += requests
+    first[2 * side + 1] += units.first
+    return replace(pool, counts=total, requests=(seen[0], seen[1]), first=(first[0], first[1], first[2], first[3]))
+
+
+def _settle(
+    layout: Layout, pool: Pool, before: tuple[float, ...], part: float, now: float
+) -> tuple[Pool | None, Floats | None]:
+    """Return the pool that goes on waiting (None for nothing) and the counts that are ready (None for none)."""
+    ready: Floats | None = None
+    first = pool.first
+    if first[0] > 0 and first[2] > 0:
+        ready = np.zeros_like(pool.counts)
+        k1, k2 = first[1], first[3]
+        if _was_silent(before, part):  # the other side was away: what failed meanwhile had no control
+            k1, k2 = k1 - before[1], k2 - before[3]
+        for index, measure in enumerate(layout.measures):
+            if measure.unit is Unit.FIRST:
+                ready[index] = (1 - part, k1, part, k2)
+        first = (0.0, 0.0, 0.0, 0.0)
+    old = now - pool.since >= users.BLOCK_S
+    both = min(pool.requests)
+    if both >= ENOUGH or (old and both > 0):
+        ready = pool.counts if ready is None else ready + pool.counts
+        pool = Pool(since=now, counts=np.zeros_like(pool.counts), first=first)
+    elif old:
+        pool = Pool(since=now, counts=np.zeros_like(pool.counts), first=first)
+    else:
+        pool = replace(pool, first=first)
+    return (pool if any(pool.requests) or any(first) else None), ready
+
+
+def _was_silent(first: tuple[float, ...], part: float) -> bool:
+    missed = first[0] * part / (1 - part) if first[2] == 0 else first[2] * (1 - part) / part if first[0] == 0 else 0.0
+    return missed >= SILENT

@@ -1,0 +1,37 @@
+"""Onset mass: how much of the error budget waits for a defect that begins now.
+
+0.50 waits at the start of the rollout, 0.25 * 6/(pi^2 j^2) at the j-th promotion, and the rest flows evenly: 0.20 over
+the time the plan's soaks add up to, and 0.05 after that, thinning out so that it never runs dry however long
+the rollout lasts. The sum stays below 1 (EVIDENCE 1.2). Mass that flows while nothing can be compared is not lost; it
+waits for the next tick that compares.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from crossfade.core.evidence.ratio import Floats
+from crossfade.core.plan import DAY, Plan
+
+START = 0.50
+WITHIN_PLAN = 0.20
+AFTER_PLAN = 0.05
+
+
+def at_promotion(number: int) -> float:
+    """Return the mass of the number-th promotion (1, 2, ...); all of them together are at most 0.25."""
+    return 0.25 * 6 / (math.pi * number) ** 2
+
+
+def planned_seconds(plan: Plan) -> float:
+    """Return how long the plan's soaks last together, a day at least."""
+    return max(DAY, sum(phase.soak_s for phase in plan.phases))
+
+
+def flowed(elapsed_s: Floats, planned_s: float) -> Floats:
+    """Return the mass that has flowed by `elapsed_s` (shape (T,), seconds since the start): 0 .. 0.25, rising."""
+    inside = np.clip(elapsed_s / planned_s, 0.0, 1.0)
+    late = np.maximum(elapsed_s - planned_s, 0.0)
+    return np.asarray(WITHIN_PLAN * inside + AFTER_PLAN * late / (planned_s + late))

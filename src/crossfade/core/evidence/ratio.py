@@ -1,0 +1,83 @@
+"""The two-sample ratio e-value (R), and the weighted Shiryaev-Roberts recursion that makes a detector of it.
+
+Sources: (R) is the conditional test of "on which version did the next failure land" (Lindon and Malek,
+arXiv:2011.03567) with a margin and a split per tick; the recursion is a Bayes-weighted e-detector (Shin, Ramdas
+and Rinaldo, arXiv:2203.03532) whose weights sum to 1, which buys a bound for the whole rollout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+HARM_GRID: Floats = np.array([1.15, 1.3, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 20, 50, 200], dtype=np.float64)
+"""Alternatives, as multiples of the null's ratio: the state of one stream is one number for each."""
+
+CEILING = 1e200
+"""Evidence beyond this says nothing more, and products of it must not overflow."""
+
+
+def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
+    """Return ln e of (R): ``(th/th0)^k2 * ((n1 + th0 n2) / (n1 + th n2))^(k1 + k2)``.
+
+    counts: shape (N, 4): n1, k1, n2, k2, requests and failures (or any sum of outcomes in [0, 1]) of V1 and V2, each
+    row one tick of one stratum; n1 and n2 may be shares instead, only their ratio matters. theta, theta0: shape (Q,).
+    The result has shape (N, Q), in nats; 0 where nothing failed or one side had no traffic.
+
+    Assumes that within a row p2 <= theta0 * p1 (for theta > theta0; >= for theta < theta0) under the null; p1 may
+    be anything and change from row to row. Then E exp(result) <= 1, because a^x <= 1 + x (a - 1) on [0, 1].
+    """
+    n1, k1, n2, k2 = counts.T
+    result = np.zeros((len(n1), len(theta)))
+    failures = k1 + k2
+    useful = (failures > 0) & (n1 > 0) & (n2 > 0)
+    if useful.any():
+        every = bool(useful.all())
+        pick = slice(None) if every else useful
+        odds = (n2[pick] / n1[pick])[:, None]
+        grown = k2[pick][:, None] * np.log(theta / theta0)
+        value = grown + failures[pick][:, None] * (np.log1p(theta0 * odds) - np.log1p(theta * odds))
+        if every:
+            return np.asarray(value)
+        result[useful] = value
+    return result
+
+
+def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
+    """Run ``M_t = (M_(t-1) + w_t) e_t`` and return every M_t.
+
+    state: (rows, G), M before the first tick. mass: (T, rows), onset mass w_t >= 0, known before the tick's
+    outcomes, summing to at most 1 per row over the whole rollout. log_e: (T, rows, G), overwritten.
+    Returns (T, rows, G). ``mean_G M_t + (1 - sum w)`` is a nonnegative supermartingale that starts at 1, so
+    P(ever mean M_t >= 1/alpha) <= alpha at any looking frequency (Ville).
+
+    M itself is kept, not its logarithm: M can't underflow to a state from which it doesn't recover (w is added
+    before each step), the ceiling keeps it finite, and one tick or a million take the same steps to the same bits.
+    """
+    values = np.exp(np.minimum(log_e, 230.0), out=log_e)
+    current = state.copy()
+    added = mass[:, :, None]
+    for index in range(len(values)):
+        current += added[index]
+        current *= values[index]
+        np.minimum(current, CEILING, out=current)
+        values[index] = current
+    return values
+
+
+def log_mean(values: Floats) -> Floats:
+    """Return ln of the mean over the last axis; -inf where all are zero."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(values.mean(axis=-1)))
+
+
+def log_sum_exp(values: Floats) -> float:
+    """Return ln sum exp of a vector."""
+    top = float(values.max(initial=-math.inf))
+    if not math.isfinite(top):
+        return top
+    return top + math.log(float(np.exp(values - top).sum()))

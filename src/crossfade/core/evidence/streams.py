@@ -1,0 +1,533 @@
+"""Which streams of evidence a plan calls for, how the error budget is split among them, and how ticks move them.
+
+Budget (documented in docs/explanation/evidence.md): of the plan's false-rollback probability a quarter belongs to gross
+breaches (`gross.py`), the rest to the metrics that may roll back, by the weights of EVIDENCE 1.9. Inside a metric
+several e-processes are averaged, which is valid however they depend on each other (Vovk and Wang, arXiv:1912.06116).
+Guardrails that hold or alert share a budget of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfade.core.evidence import mass
+from crossfade.core.evidence.absolute import alternatives, log_e_absolute
+from crossfade.core.evidence.noninferiority import PROMOTE_GRID
+from crossfade.core.evidence.ratio import HARM_GRID, Floats, log_e_ratio, log_mean, weighted_sr
+from crossfade.core.evidence.sequences import RATIO_GRID
+from crossfade.core.plan import Action, Comparison, Metric, MetricKind, Plan
+
+GROSS_SHARE = 0.25
+HOLD_ALPHA = 0.10
+"""Probability that some guardrail without a rollback is ever wrongly shown breached in a whole rollout."""
+REGIONAL_SHARE = 0.25
+SLOTS = 20
+"""Regions with streams of their own; the others are pooled."""
+_SLOT_WEIGHTS = [1 / (j + 3) for j in range(SLOTS)]
+SLOT_WEIGHT: Floats = np.array(_SLOT_WEIGHTS, dtype=np.float64) / sum(_SLOT_WEIGHTS)
+"""By order of appearance: fixed in advance, because nobody knows how many regions will come."""
+
+BINARY = (MetricKind.FAILURE_RATE, MetricKind.AVAILABILITY, MetricKind.RATIO, MetricKind.LATENCY)
+
+
+class Unit(StrEnum):
+    """What is counted as bad; see `users.py`."""
+
+    FIRST = "first"
+    LIMITED = "limited"
+    DISTINCT = "distinct"
+    RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One way of counting one metric; an index into the counts of a tick."""
+
+    metric: Metric
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One e-process: 13 numbers. `level` is the null's ratio, or its rate for absolute streams."""
+
+    measure: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of a metric's evidence: the smallest of the streams named (AND), by row."""
+
+    weight: float
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The parameters at which one measure's (R) is computed, side by side: rows, regional rows, promotion, profile."""
+
+    theta: Floats
+    theta0: Floats
+    rows: tuple[int, ...]
+    regional: tuple[int, ...]
+    compared: int | None
+    """Index among the metrics compared for promotion, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """What the plan calls for in one phase. Derived from the plan, never stored."""
+
+    phase: int
+    planned_s: float
+    measures: tuple[Measure, ...]
+    ratio: tuple[Stream, ...]
+    absolute: tuple[Stream, ...]
+    """On the compared V2 requests."""
+    wide: tuple[Stream, ...]
+    """On all of V2's requests, users without a control included: they hold and alert, and never roll back."""
+    regional: tuple[Stream, ...]
+    parts: Mapping[str, tuple[Part, ...]]
+    regional_parts: Mapping[str, tuple[tuple[float, int], ...]]
+    needed: Mapping[str, float]
+    """ln of the evidence at which a guardrail is shown breached, by metric."""
+    compared: tuple[int, ...]
+    """Measures whose ratio is shown and asked for promotion."""
+    planes: tuple[Plane | None, ...]
+    plain: tuple[Metric, ...]
+    """Metrics whose values are shown without a test: critical errors and timings."""
+
+    @property
+    def rows(self) -> int:
+        """Return the number of streams before the regional ones."""
+        return len(self.ratio) + len(self.absolute) + len(self.wide)
+
+    def measure_of(self, metric: str, unit: Unit | None = None) -> int | None:
+        """Return the index of a metric's measure: the unit asked for, else the one that is shown to people."""
+        wanted = (unit,) if unit else (Unit.DISTINCT, Unit.RAW)
+        for index, measure in enumerate(self.measures):
+            if measure.metric.name == metric and measure.unit in wanted:
+                return index
+        return None
+
+
+def bad_limit(metric: Metric) -> float | None:
+    """Return the guardrail's breach as a rate of bad outcomes, None where it isn't a bound on such a rate.
+
+    Bad is: a failure, a fact that says no, an answer slower than the limit (of which 1 - q are allowed).
+    """
+    breach = metric.guard.breach if metric.guard else None
+    if breach is None or metric.kind not in BINARY:
+        return None
+    upward = breach.comparison in (Comparison.GT, Comparison.GE)
+    match metric.kind:
+        case MetricKind.LATENCY:
+            rate = 1 - metric.quantile if upward and metric.quantile else None
+        case MetricKind.FAILURE_RATE:
+            rate = breach.value if upward else None
+        case MetricKind.AVAILABILITY:
+            rate = None if upward else 1 - breach.value
+        case _:
+            rate = breach.value if upward else 1 - breach.value
+    return None if rate is None else min(max(rate, 1e-6), 1 - 1e-6)
+
+
+def counts_absence(metric: Metric) -> bool:
+    """Tell whether bad means that the value is missing (`cache_hit < 20%`) rather than there."""
+    if metric.kind is MetricKind.AVAILABILITY:
+        return True
+    breach = metric.guard.breach if metric.guard else None
+    limit = breach or metric.target
+    if limit is None:
+        return True
+    fewer = limit.comparison in (Comparison.LT, Comparison.LE)
+    return fewer if breach else not fewer
+
+
+class _Builder:
+    """Collects streams while the layout is made."""
+
+    def __init__(self) -> None:
+        self.measures: list[Measure] = []
+        self.ratio: list[Stream] = []
+        self.absolute: list[Stream] = []
+        self.wide: list[Stream] = []
+        self.regional: list[Stream] = []
+        self.parts: dict[str, list[tuple[float, tuple[tuple[str, int], ...]]]] = {}
+        self.regional_parts: dict[str, list[tuple[float, int]]] = {}
+
+    def measure(self, metric: Metric, unit: Unit) -> int:
+        wanted = Measure(metric, unit)
+        if wanted not in self.measures:
+            self.measures.append(wanted)
+        return self.measures.index(wanted)
+
+    def stream(self, kind: str, measure: int, level: float) -> tuple[str, int]:
+        streams: list[Stream] = getattr(self, kind)
+        stream = Stream(measure, level)
+        if stream not in streams:
+            streams.append(stream)
+        return kind, streams.index(stream)
+
+    def part(self, metric: Metric, weight: float, *streams: tuple[str, int]) -> None:
+        self.parts.setdefault(metric.name, []).append((weight, streams))
+
+    def region(self, metric: Metric, weight: float, measure: int, level: float) -> None:
+        index = self.stream("regional", measure, level)[1]
+        self.regional_parts.setdefault(metric.name, []).append((weight, index))
+
+    def row(self, kind: str, index: int) -> int:
+        before = {"ratio": 0, "absolute": len(self.ratio), "wide": len(self.ratio) + len(self.absolute)}
+        return before[kind] + index
+
+
+def layout_of(plan: Plan, phase: int) -> Layout:
+    """Return the streams that a plan calls for in a phase."""
+    build = _Builder()
+    watched = [metric for metric in plan.metrics if metric.kind in BINARY]
+    for metric in watched:
+        build.measure(metric, Unit.DISTINCT if metric.kind is MetricKind.FAILURE_RATE else Unit.RAW)
+        _add_streams(build, metric, regions=plan.assignment.region is not None)
+    compared = tuple(
+        index
+        for index, measure in enumerate(build.measures)
+        if measure.unit in (Unit.DISTINCT, Unit.RAW) and measure.metric.kind is not MetricKind.LATENCY
+    )
+    margin = plan.phases[phase].margin
+    return Layout(
+        phase=phase,
+        planned_s=mass.planned_seconds(plan),
+        measures=tuple(build.measures),
+        ratio=tuple(build.ratio),
+        absolute=tuple(build.absolute),
+        wide=tuple(build.wide),
+        regional=tuple(build.regional),
+        parts={
+            name: tuple(Part(weight, tuple(build.row(*stream) for stream in streams)) for weight, streams in parts)
+            for name, parts in build.parts.items()
+        },
+        regional_parts={name: tuple(parts) for name, parts in build.regional_parts.items()},
+        needed=_needed(plan, [metric for metric in watched if metric.name in build.parts]),
+        compared=compared,
+        planes=tuple(_plane(build, index, compared, margin) for index in range(len(build.measures))),
+        plain=tuple(m for m in plan.metrics if m.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING)),
+    )
+
+
+def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
+    """Add a metric's e-processes by EVIDENCE 1.4, 1.5 and 1.8; none where it is only monitored."""
+    limit = bad_limit(metric)
+    guard = metric.guard
+    if limit is None or guard is None or guard.action is Action.MONITOR:
+        return
+    if guard.action is not Action.ROLLBACK:
+        shown = build.measure(metric, Unit.DISTINCT if metric.kind is MetricKind.FAILURE_RATE else Unit.RAW)
+        if guard.worse_than_v1:
+            build.part(metric, 1.0, build.stream("absolute", shown, limit), build.stream("ratio", shown, 1.0))
+        else:
+            build.part(metric, 1.0, build.stream("wide", shown, limit))
+        return
+    everywhere = 1 - REGIONAL_SHARE if regions else 1.0
+    if metric.kind is MetricKind.FAILURE_RATE:
+        _add_failure_streams(build, metric, limit, everywhere)
+        return
+    raw = build.measure(metric, Unit.RAW)
+    both = build.stream("absolute", raw, limit), build.stream("ratio", raw, 1.0)
+    if metric.kind is MetricKind.LATENCY:  # slower than V1 is allowed while below the limit: only the AND counts
+        build.part(metric, 1.0, *both)
+        return
+    build.part(metric, 0.5 * everywhere, *both)
+    build.part(metric, 0.5 * everywhere, build.stream("ratio", raw, 1.1))
+    if regions:
+        build.region(metric, REGIONAL_SHARE, raw, 1.1)
+
+
+def _add_failure_streams(build: _Builder, metric: Metric, limit: float, everywhere: float) -> None:
+    first = build.measure(metric, Unit.FIRST)
+    limited = build.measure(metric, Unit.LIMITED)
+    distinct = build.measure(metric, Unit.DISTINCT)
+    gross = min(max(0.10, 10 * limit), 0.5)
+    build.part(metric, 0.3 * everywhere, build.stream("ratio", first, 1.1))
+    build.part(metric, 0.2 * everywhere, build.stream("absolute", distinct, limit), build.stream("ratio", first, 1.0))
+    build.part(metric, 0.3 * everywhere, build.stream("ratio", limited, 1.5))
+    build.part(
+        metric, 0.2 * everywhere, build.stream("absolute", distinct, gross), build.stream("ratio", distinct, 2.0)
+    )
+    if everywhere < 1:
+        build.region(metric, 0.5 * (1 - everywhere), first, 1.1)
+        build.region(metric, 0.5 * (1 - everywhere), limited, 1.5)
+
+
+_KIND_WEIGHT = {
+    MetricKind.FAILURE_RATE: 0.25,
+    MetricKind.AVAILABILITY: 0.15,
+    MetricKind.LATENCY: 0.20,
+    MetricKind.RATIO: 0.15,
+}
+
+
+def _needed(plan: Plan, metrics: Sequence[Metric]) -> dict[str, float]:
+    acting = [metric for metric in metrics if metric.guard and metric.guard.action is Action.ROLLBACK]
+    holding = [metric for metric in metrics if metric not in acting]
+    kinds = [metric.kind for metric in acting]
+    total = sum(_KIND_WEIGHT[kind] for kind in set(kinds))
+    alpha = plan.confidence.false_rollback * (1 - GROSS_SHARE)
+    needed = {m.name: -math.log(alpha * _KIND_WEIGHT[m.kind] / total / kinds.count(m.kind)) for m in acting}
+    return needed | {m.name: -math.log(HOLD_ALPHA / len(holding)) for m in holding}
+
+
+def _plane(build: _Builder, measure: int, compared: tuple[int, ...], margin: float) -> Plane | None:
+    rows = tuple(i for i, stream in enumerate(build.ratio) if stream.measure == measure)
+    regional = tuple(i for i, stream in enumerate(build.regional) if stream.measure == measure)
+    levels = [build.ratio[i].level for i in rows] + [build.regional[i].level for i in regional]
+    theta = [level * HARM_GRID for level in levels]
+    theta0 = [np.full(len(HARM_GRID), level) for level in levels]
+    if measure in compared:
+        theta += [margin * PROMOTE_GRID, RATIO_GRID]
+        theta0 += [np.full(len(PROMOTE_GRID), margin), np.ones(len(RATIO_GRID))]
+    if not theta:
+        return None
+    index = compared.index(measure) if measure in compared else None
+    return Plane(np.concatenate(theta), np.concatenate(theta0), rows, regional, index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """Counts that can be compared, one row per (tick, stratum), in the order of the ticks."""
+
+    tick: NDArray[np.int64]
+    """(N,): position of the tick in the batch, rising."""
+    slot: NDArray[np.int64]
+    """(N,): the region's slot, -1 for a region without one."""
+    counts: Floats
+    """(N, measures, 4): n1, k1, n2, k2."""
+    in_phase: NDArray[np.bool_]
+    """(N,): whether it belongs to the present phase, for promotion and the ratio shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """The state of all e-processes."""
+
+    begun_at: float
+    promotions: int
+    harm: Floats
+    """(rows + slots * regional, 13): M of the weighted Shiryaev-Roberts recursion."""
+    spent: Floats
+    """(rows + slots * regional,): flowed onset mass that the row has used."""
+    waiting: Floats
+    """The same shape: onset mass of the start and of promotions that waits for the row's next comparison."""
+    best: Floats
+    """(rows, 13): the greatest product of any restart, in logs (CUSUM), for the estimate of the onset."""
+    onset: Floats
+    """(rows, 13): where that restart lies, plan time."""
+    promote: Floats
+    """(compared, 11): sums of ln e of non-inferiority since the phase began."""
+    profile: Floats
+    """(compared, 33): ln of (R) by ratio since the phase began."""
+
+
+def begin_streams(layout: Layout, at: float) -> Streams:
+    """Return streams without any evidence."""
+    rows = layout.rows
+    return Streams(
+        begun_at=at,
+        promotions=0,
+        harm=np.zeros((rows, len(HARM_GRID))),
+        spent=np.zeros(rows),
+        waiting=np.full(rows, mass.START),
+        best=np.zeros((rows, len(HARM_GRID))),
+        onset=np.full((rows, len(HARM_GRID)), at),
+        promote=np.zeros((len(layout.compared), len(PROMOTE_GRID))),
+        profile=np.zeros((len(layout.compared), len(RATIO_GRID))),
+    )
+
+
+def next_phase(streams: Streams) -> Streams:
+    """Return the streams after a promotion: its onset mass waits, promotion evidence starts anew."""
+    number = streams.promotions + 1
+    return replace(
+        streams,
+        promotions=number,
+        waiting=streams.waiting + mass.at_promotion(number),
+        promote=np.zeros_like(streams.promote),
+        profile=np.zeros_like(streams.profile),
+    )
+
+
+def with_slots(layout: Layout, streams: Streams, slots: int) -> Streams:
+    """Return the streams with rows for that many regions; a new region has all of its own mass to wait with."""
+    missing = layout.rows + slots * len(layout.regional) - len(streams.harm)
+    if missing <= 0:
+        return streams
+    released = mass.START + sum(mass.at_promotion(j + 1) for j in range(streams.promotions))
+    return replace(
+        streams,
+        harm=np.concatenate([streams.harm, np.zeros((missing, len(HARM_GRID)))]),
+        spent=np.concatenate([streams.spent, np.zeros(missing)]),
+        waiting=np.concatenate([streams.waiting, np.full(missing, released)]),
+    )
+
+
+def advance(
+    layout: Layout, streams: Streams, *, starts: Floats, ends: Floats, entries: Entries, wide: Floats
+) -> tuple[Streams, dict[str, Floats]]:
+    """Move all streams by T ticks and return, by metric, ln of the evidence of harm after each of them.
+
+    starts, ends: (T,) plan time. wide: (T, measures, 2), n and k over all of V2. The result doesn't depend on how the
+    ticks are cut into batches.
+    """
+    ticks, rows = len(starts), len(streams.harm)
+    log_e = np.zeros((ticks, rows, len(HARM_GRID)))
+    compares = np.zeros((ticks, rows), dtype=bool)
+    promote, profile = streams.promote.copy(), streams.profile.copy()
+    for index, plane in enumerate(layout.planes):
+        if plane is not None and len(entries.tick):
+            _add_ratio(
+                layout,
+                plane,
+                index,
+                entries,
+                log_e=log_e,
+                compares=compares,
+                promote=promote,
+                profile=profile,
+            )
+    _add_absolute(layout, entries, wide, log_e, compares)
+    flowed = mass.flowed(ends - streams.begun_at, layout.planned_s)
+    added, spent, waiting = _release(streams, compares, flowed)
+    best, onset = _restarts(streams, log_e[:, : layout.rows], compares[:, : layout.rows], starts)
+    values = weighted_sr(streams.harm, added, log_e)
+    evidence = _by_metric(layout, log_mean(values)) if ticks else {}
+    moved = replace(
+        streams,
+        harm=values[-1].copy() if ticks else streams.harm,
+        spent=spent,
+        waiting=waiting,
+        best=best,
+        onset=onset,
+        promote=promote,
+        profile=profile,
+    )
+    return moved, evidence
+
+
+def _add_ratio(
+    layout: Layout,
+    plane: Plane,
+    measure: int,
+    entries: Entries,
+    *,
+    log_e: Floats,
+    compares: NDArray[np.bool_],
+    promote: Floats,
+    profile: Floats,
+) -> None:
+    counts = entries.counts[:, measure]
+    usable = (counts[:, 0] > 0) & (counts[:, 2] > 0)
+    if not usable.any():
+        return
+    tick, slot = entries.tick[usable], entries.slot[usable]
+    counts = counts[usable]
+    for row in plane.rows:
+        compares[tick, row] = True
+    placed = slot >= 0
+    where = layout.rows + slot * len(layout.regional)
+    for row in plane.regional:
+        compares[tick[placed], where[placed] + row] = True
+    failed = counts[:, 1] + counts[:, 3] > 0
+    if not failed.any():
+        return
+    tick, placed, where = tick[failed], placed[failed], where[failed]
+    value = log_e_ratio(counts[failed], plane.theta, plane.theta0)
+    width = len(HARM_GRID)
+    for position, row in enumerate(plane.rows):
+        np.add.at(log_e[:, row], tick, value[:, position * width : (position + 1) * width])
+    for position, row in enumerate(plane.regional, start=len(plane.rows)):
+        piece = value[placed, position * width : (position + 1) * width]
+        np.add.at(log_e, (tick[placed], where[placed] + row), piece)
+    if plane.compared is not None:
+        inside = value[entries.in_phase[usable][failed], (len(plane.rows) + len(plane.regional)) * width :]
+        # summed one after the other, so that batches of any size give the same bits
+        total = np.concatenate([np.concatenate([promote[plane.compared], profile[plane.compared]])[None], inside])
+        summed = np.cumsum(total, axis=0)[-1]
+        promote[plane.compared], profile[plane.compared] = np.split(summed, [len(PROMOTE_GRID)])
+
+
+def _add_absolute(layout: Layout, entries: Entries, wide: Floats, log_e: Floats, compares: NDArray[np.bool_]) -> None:
+    row = len(layout.ratio)
+    for stream in layout.absolute:
+        counts = entries.counts[:, stream.measure]
+        usable = (counts[:, 0] > 0) & (counts[:, 2] > 0)
+        rates = alternatives(stream.level)
+        value = log_e_absolute(counts[usable, 2], counts[usable, 3], rates, np.full_like(rates, stream.level))
+        np.add.at(log_e[:, row], entries.tick[usable], value)
+        compares[entries.tick[usable], row] = True
+        row += 1
+    for stream in layout.wide:
+        rates = alternatives(stream.level)
+        n, k = wide[:, stream.measure].T
+        log_e[:, row] = log_e_absolute(n, k, rates, np.full_like(rates, stream.level))
+        compares[:, row] = n > 0
+        row += 1
+
+
+def _release(streams: Streams, compares: NDArray[np.bool_], flowed: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the onset mass of each tick and row (T, rows), and what is spent and waiting afterwards."""
+    seen = np.where(compares, flowed[:, None], 0.0)
+    spent = np.maximum.accumulate(np.concatenate([streams.spent[None], seen]), axis=0)
+    added = spent[1:] - spent[:-1]
+    first = compares & (np.cumsum(compares, axis=0) == 1)
+    added += np.where(first, streams.waiting, 0.0)
+    waiting = np.where(compares.any(axis=0), 0.0, streams.waiting)
+    return added, spent[-1], waiting
+
+
+def _restarts(streams: Streams, log_e: Floats, compares: NDArray[np.bool_], starts: Floats) -> tuple[Floats, Floats]:
+    """Return the CUSUM and the start of its present rise, by row and alternative."""
+    best, onset = streams.best.copy(), streams.onset.copy()
+    moved = compares.any(axis=1)
+    for index in np.flatnonzero(moved):
+        fresh = (best <= 0) & compares[index][:, None]
+        onset[fresh] = starts[index]
+        best = np.maximum(best, 0.0) + log_e[index]
+    return np.maximum(best, 0.0), onset
+
+
+def _by_metric(layout: Layout, rows: Floats) -> dict[str, Floats]:
+    """Return ln of each metric's weighted evidence, shape (T,), from ln of the streams', shape (T, rows)."""
+    evidence = {}
+    for name, parts in layout.parts.items():
+        terms = [math.log(part.weight) + rows[:, part.rows].min(axis=1) for part in parts]
+        regional = layout.regional_parts.get(name, ())
+        slots = (rows.shape[1] - layout.rows) // max(1, len(layout.regional))
+        for weight, index in regional:
+            for slot in range(slots):
+                row = layout.rows + slot * len(layout.regional) + index
+                terms.append(math.log(weight * SLOT_WEIGHT[slot]) + rows[:, row])
+        evidence[name] = np.logaddexp.reduce(terms, axis=0)
+    return evidence
+
+
+def onset_of(layout: Layout, streams: Streams, metric: str) -> float | None:
+    """Return when the metric's harm most likely began: the last restart of its strongest stream."""
+    found: tuple[float, float] | None = None
+    for part in layout.parts.get(metric, ()):
+        for row in part.rows:
+            column = int(streams.best[row].argmax())
+            height = float(streams.best[row, column])
+            if height > 0 and (found is None or height > found[0]):
+                found = (height, float(streams.onset[row, column]))
+    return None if found is None else found[1]
+
+
+def evidence_now(layout: Layout, streams: Streams) -> dict[str, float]:
+    """Return ln of the evidence of harm by metric, as it stands."""
+    return {name: float(value[0]) for name, value in _by_metric(layout, log_mean(streams.harm[None])).items()}

@@ -1,0 +1,140 @@
+"""Units of counting. Which unit is counted decides whether a test is valid (EVIDENCE 1.5).
+
+`first`: a user's first failure in the rollout. `limited`: one failure per user and ten minutes, and no more than four
+per rollout, so that a few users who fail all day can't look like a difference between versions. `distinct`: one failure
+per user and ten minutes. A failure whose user is unknown counts as a user of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crossfade.core.evidence.sums import Arm, Cell
+from crossfade.core.split import Version
+
+BLOCK_S = 600.0
+LIMIT = 4
+_RECENT_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """How often each user was counted: a value that grows cheaply, because old entries are shared, not copied."""
+
+    old: Mapping[int, int] = field(default_factory=dict)
+    recent: Mapping[int, int] = field(default_factory=dict)
+
+    def get(self, user: int) -> int:
+        """Return a user's count, 0 for one never seen."""
+        found = self.recent.get(user)
+        return self.old.get(user, 0) if found is None else found
+
+    def plus(self, users: Iterable[int]) -> Counter:
+        """Return this with one more for each of the users."""
+        recent = dict(self.recent)
+        for user in users:
+            recent[user] = (recent[user] if user in recent else self.old.get(user, 0)) + 1
+        if len(recent) > _RECENT_MAX:
+            return Counter({**self.old, **recent}, {})
+        return Counter(self.old, recent)
+
+    def items(self) -> list[tuple[int, int]]:
+        """Return users and counts, in the order of the users."""
+        return sorted({**self.old, **self.recent}.items())
+
+    def __len__(self) -> int:
+        return len(self.old) + sum(user not in self.old for user in self.recent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """The users who failed: all that must be remembered of them."""
+
+    seen: Counter = Counter()
+    """Ten-minute blocks with a failure, by user, in this attempt."""
+    hurt: Counter = Counter()
+    """Users with a failure on V2 in this phase."""
+    block: int = -1
+    block_v1: frozenset[int] = frozenset()
+    block_v2: frozenset[int] = frozenset()
+    """Users already counted in the present block, by version."""
+    hurt_unknown: int = 0
+    """Failures on V2 in this phase without a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """One arm's failures in one tick, by unit."""
+
+    first: int
+    limited: int
+    distinct: int
+
+
+def count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
+    """Count a tick's failures by unit; cells in a fixed order, overrides left out by the caller.
+
+    A user who fails on both versions within one tick (a promotion moved them) is no first failure of either.
+    """
+    block = int(start // BLOCK_S)
+    done = {Version.V1: failing.block_v1, Version.V2: failing.block_v2}
+    if block != failing.block:
+        done = {Version.V1: frozenset(), Version.V2: frozenset()}
+    if not any(cell.failures for _, cell in cells):
+        same = block == failing.block
+        return (failing if same else _with(failing, block, done, fresh=(), hurt=(), unknown=0)), [Units(0, 0, 0)] * len(
+            cells
+        )
+    both = _users(cells, Version.V1) & _users(cells, Version.V2)
+    fresh: dict[Version, set[int]] = {Version.V1: set(), Version.V2: set()}
+    units: list[Units] = []
+    unknown = 0
+    for arm, cell in cells:
+        if not cell.failing_users:
+            units.append(Units(cell.failures, cell.failures, cell.failures))
+            unknown += cell.failures * (arm.version is Version.V2)
+            continue
+        new = cell.failing_users - done[arm.version] - fresh[arm.version]
+        counts = {user: failing.seen.get(user) for user in new}
+        units.append(
+            Units(
+                sum(times == 0 and user not in both for user, times in counts.items()),
+                sum(times < LIMIT for times in counts.values()),
+                len(new),
+            )
+        )
+        fresh[arm.version] |= new
+    merged = {version: done[version] | fresh[version] for version in done}
+    moved = _with(
+        failing,
+        block,
+        merged,
+        fresh=fresh[Version.V1] | fresh[Version.V2],
+        hurt=fresh[Version.V2],
+        unknown=unknown,
+    )
+    return moved, units
+
+
+def _users(cells: Sequence[tuple[Arm, Cell]], version: Version) -> set[int]:
+    return set().union(*(cell.failing_users for arm, cell in cells if arm.version is version))
+
+
+def _with(
+    failing: Failing,
+    block: int,
+    done: Mapping[Version, frozenset[int]],
+    *,
+    fresh: Iterable[int],
+    hurt: Iterable[int],
+    unknown: int,
+) -> Failing:
+    return Failing(
+        seen=failing.seen.plus(fresh),
+        hurt=failing.hurt.plus(user for user in hurt if not failing.hurt.get(user)),
+        block=block,
+        block_v1=done[Version.V1],
+        block_v2=done[Version.V2],
+        hurt_unknown=failing.hurt_unknown + unknown,
+    )

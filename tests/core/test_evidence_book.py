@@ -1,0 +1,356 @@
+"""The book of evidence as its callers see it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from crossfade.core.evidence import book
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.plan import (
+    WEEK,
+    Action,
+    Api,
+    AssignmentRule,
+    Comparison,
+    Confidence,
+    Guardrail,
+    Key,
+    KeySource,
+    Limit,
+    Metric,
+    MetricKind,
+    Phase,
+    Plan,
+    Upstream,
+)
+from crossfade.core.split import Split, Version
+from crossfade.core.verdict import Verdict
+
+SIDE = Upstream(path="/", upstreams=("127.0.0.1:1",))
+MANY = 2**60
+
+
+def guard(action: Action, comparison: Comparison, value: float, *, worse: bool = False) -> Guardrail:
+    return Guardrail(action=action, breach=Limit(comparison=comparison, value=value), worse_than_v1=worse)
+
+
+FAILURE_RATE = Metric(
+    name="failure_rate",
+    kind=MetricKind.FAILURE_RATE,
+    baseline=0.005,
+    target=Limit(comparison=Comparison.LE, value=0.005),
+    guard=guard(Action.ROLLBACK, Comparison.GT, 0.01, worse=True),
+)
+METRICS = (
+    FAILURE_RATE,
+    Metric(name="critical_errors", kind=MetricKind.CRITICAL_ERRORS, guard=Guardrail(action=Action.MONITOR)),
+    Metric(
+        name="flights_available",
+        kind=MetricKind.AVAILABILITY,
+        fact="flights",
+        target=Limit(comparison=Comparison.EQ, value=1.0),
+        guard=guard(Action.ROLLBACK, Comparison.LT, 0.99),
+    ),
+    Metric(
+        name="weather_available",
+        kind=MetricKind.AVAILABILITY,
+        fact="weather",
+        target=Limit(comparison=Comparison.GE, value=0.4),
+        guard=Guardrail(action=Action.MONITOR),
+    ),
+    Metric(
+        name="latency_p95",
+        kind=MetricKind.LATENCY,
+        quantile=0.95,
+        guard=guard(Action.HOLD, Comparison.GT, 300.0),
+    ),
+    Metric(
+        name="breaker_open",
+        kind=MetricKind.BREAKER,
+        fact="weather-breaker",
+        guard=Guardrail(action=Action.ALERT, open_longer_than_s=300.0),
+    ),
+)
+
+
+def phase(name: str, share: int, *, margin: float = 2.0, cohorts: dict[str, int] | None = None) -> Phase:
+    split = Split(everyone=share, cohorts=cohorts or {})
+    return Phase(name=name, split=split, target=share, soak_s=WEEK, gates=(), margin=margin)
+
+
+def plan_of(*, metrics: tuple[Metric, ...] = METRICS, regions: bool = False) -> Plan:
+    staff = {"internal": 10_000}
+    return Plan(
+        name="trips",
+        api=Api(entry="/", v1=SIDE, v2=SIDE),
+        assignment=AssignmentRule(
+            user=(Key(KeySource.ADDRESS),),
+            salt=1,
+            region=Key(KeySource.HEADER, "X-Region") if regions else None,
+            cohorts={"internal": frozenset({"staff"})},
+        ),
+        metrics=metrics,
+        phases=(
+            phase("internal", 0, cohorts=staff),
+            phase("canary", 500, cohorts=staff),
+            phase("early", 2500, cohorts=staff),
+            phase("half", 5000, cohorts=staff),
+            phase("full", 10_000),
+        ),
+        confidence=Confidence(),
+    )
+
+
+PLAN = plan_of()
+
+
+def cell(
+    rng: np.random.Generator,
+    requests: int,
+    rate: float,
+    *,
+    version: Version,
+    unavailable: float = 0.0,
+    ms: float = 80.0,
+) -> Cell:
+    failures = int(rng.binomial(requests, rate))
+    missing = int(rng.binomial(requests, unavailable))
+    result = Cell(requests=requests, failures=failures)
+    result.failing_users = {int(user) for user in rng.integers(0, MANY, failures)}
+    if requests:
+        result.facts["flights"] = Counter({"1": requests - missing, "missing": missing})
+        result.latency = Counter({int(np.log(ms) / np.log(1.05)): requests})
+        if version is Version.V2:
+            result.facts["weather"] = Counter({"fresh": requests})
+            result.facts["weather-breaker"] = Counter({"closed": requests})
+    return result
+
+
+def tick_of(number: int, cells: dict[Arm, Cell], *, length: float = 10.0, sources: Sequence[str] = ("a",)) -> Tick:
+    return Tick(number=number, start=number * length, length=length, cells=cells, sources=frozenset(sources))
+
+
+def traffic(
+    rng: np.random.Generator,
+    numbers: range,
+    *,
+    share: float = 0.05,
+    requests: float = 1000,
+    p1: float = 0.005,
+    p2: float = 0.005,
+    regions: Sequence[str] = ("",),
+    ms: float = 80.0,
+    unavailable: float = 0.0,
+) -> list[Tick]:
+    ticks = []
+    for number in numbers:
+        cells = {}
+        for region in regions:
+            n1 = int(rng.poisson(requests * (1 - share) / len(regions)))
+            n2 = int(rng.poisson(requests * share / len(regions)))
+            cells[Arm(Version.V1, region, "")] = cell(rng, n1, p1, version=Version.V1)
+            cells[Arm(Version.V2, region, "")] = cell(rng, n2, p2, version=Version.V2, ms=ms, unavailable=unavailable)
+        ticks.append(tick_of(number, cells))
+    return ticks
+
+
+def canary(plan: Plan = PLAN) -> book.EvidenceState:
+    return book.enter_phase(plan, book.begin(plan, 0.0), 1, 0.0)
+
+
+def test_one_tick_at_a_time_and_all_at_once_give_the_same_bits() -> None:
+    """A simulator that absorbs weeks decides as the live engine does."""
+    plan = plan_of(regions=True)
+    ticks = traffic(np.random.default_rng(1), range(400), p2=0.01, regions=("eu", "us"))
+    single = canary(plan)
+    for tick in ticks:
+        single = book.absorb(plan, single, [tick])
+    assert book.dump(single) == book.dump(book.absorb(plan, canary(plan), ticks))
+
+
+def test_a_restart_in_the_middle_changes_no_bit() -> None:
+    """dump and load midway give the book that would have been without a restart."""
+    ticks = traffic(np.random.default_rng(2), range(120), p2=0.02)
+    through = book.absorb(PLAN, canary(), ticks)
+    stored = book.dump(book.absorb(PLAN, canary(), ticks[:57]))
+    assert book.dump(through) == book.dump(book.absorb(PLAN, book.load(PLAN, stored), ticks[57:]))
+
+
+def test_a_tick_given_twice_changes_nothing() -> None:
+    ticks = traffic(np.random.default_rng(3), range(30))
+    once = book.absorb(PLAN, canary(), ticks)
+    assert book.dump(once) == book.dump(book.absorb(PLAN, once, ticks[10:]))
+
+
+def test_absorbing_leaves_the_state_given_as_it_was() -> None:
+    state = book.absorb(PLAN, canary(), traffic(np.random.default_rng(4), range(20)))
+    before = book.dump(state)
+    book.absorb(PLAN, state, traffic(np.random.default_rng(5), range(20, 60), p2=0.5))
+    assert before == book.dump(state)
+
+
+def test_two_hours_without_v2_traffic_change_no_evidence_and_are_blind() -> None:
+    rng = np.random.default_rng(6)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(60), p2=0.008))
+    before = book.read(PLAN, state, 600.0)
+    state = book.absorb(PLAN, state, traffic(rng, range(60, 780), share=0.0))
+    after = book.read(PLAN, state, 7800.0)
+    for name in ("failure_rate", "flights_available"):
+        assert before.readings[name].harm_log_e == after.readings[name].harm_log_e
+        assert before.readings[name].promote_log_e == after.readings[name].promote_log_e
+        assert Verdict.BLIND is after.readings[name].guard
+    assert [item.what for item in after.blind if item.matters] == ["v2 traffic"]
+    assert after.stable_since is None
+
+
+def test_a_defect_is_found_with_its_onset_and_the_users_it_hurt() -> None:
+    rng = np.random.default_rng(7)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(500)))
+    assert Verdict.FAIL is not book.read(PLAN, state, 5000.0).readings["failure_rate"].guard
+    state = book.absorb(PLAN, state, traffic(rng, range(500, 600), p2=0.05))
+    reading = book.read(PLAN, state, 6000.0).readings["failure_rate"]
+    assert Verdict.FAIL is reading.guard
+    assert reading.onset == pytest.approx(5000.0, abs=120.0)
+    assert reading.users_hurt == reading.k2 > 200
+    assert "breach shown" in reading.sentence
+
+
+def test_unavailable_flights_are_found() -> None:
+    rng = np.random.default_rng(8)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(100), unavailable=0.05))
+    assert Verdict.FAIL is book.read(PLAN, state, 1000.0).readings["flights_available"].guard
+
+
+def test_slow_answers_breach_the_latency_guardrail_and_fast_ones_pass_it() -> None:
+    rng = np.random.default_rng(9)
+    slow = book.absorb(PLAN, canary(), traffic(rng, range(100), ms=400.0))
+    fast = book.absorb(PLAN, canary(), traffic(rng, range(100), ms=250.0))
+    assert Verdict.FAIL is book.read(PLAN, slow, 1000.0).readings["latency_p95"].guard
+    reading = book.read(PLAN, fast, 1000.0).readings["latency_p95"]
+    assert (reading.guard, reading.target) == (Verdict.PASS, Verdict.PASS)
+
+
+def test_an_outage_of_both_versions_is_a_shared_incident_and_no_breach() -> None:
+    rng = np.random.default_rng(10)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(200)))
+    state = book.absorb(PLAN, state, traffic(rng, range(200, 400), p1=0.6, p2=0.6))
+    reading = book.read(PLAN, state, 4000.0).readings["failure_rate"]
+    assert Verdict.FAIL is not reading.guard
+    assert reading.both_bad
+
+
+def test_no_ticks_are_blind_and_never_a_verdict() -> None:
+    observation = book.read(PLAN, canary(), 86_400.0)
+    assert "telemetry" in [item.what for item in observation.blind]
+    tested = [reading for name, reading in observation.readings.items() if name != "critical_errors"]
+    assert {Verdict.BLIND} == {reading.guard for reading in tested}
+    assert {Verdict.BLIND} == {reading.target for reading in tested}
+
+
+def test_a_phase_of_staff_only_has_no_control() -> None:
+    rng = np.random.default_rng(11)
+    ticks = []
+    for number in range(200):
+        cells = {
+            Arm(Version.V1, "", ""): cell(rng, 900, 0.005, version=Version.V1),
+            Arm(Version.V2, "", "internal"): cell(rng, 50, 0.0, version=Version.V2),
+        }
+        ticks.append(tick_of(number, cells))
+    state = book.absorb(PLAN, book.begin(PLAN, 0.0), ticks)
+    reading = book.read(PLAN, state, 2000.0).readings["failure_rate"]
+    assert Verdict.INCONCLUSIVE is reading.target
+    assert "no control" in reading.sentence
+
+
+def test_good_evidence_promotes() -> None:
+    rng = np.random.default_rng(12)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(400)))
+    reading = book.read(PLAN, state, 4000.0).readings["failure_rate"]
+    assert (reading.guard, reading.target) == (Verdict.PASS, Verdict.PASS)
+    assert (reading.ratio_low or 0) < 1 < (reading.ratio_high or 0)
+
+
+def test_not_enough_yet_comes_with_a_forecast() -> None:
+    state = book.absorb(PLAN, canary(), traffic(np.random.default_rng(13), range(12)))
+    reading = book.read(PLAN, state, 120.0).readings["failure_rate"]
+    assert Verdict.INCONCLUSIVE is reading.target
+    assert reading.forecast_s is not None
+    assert 0 < reading.forecast_s[0] <= reading.forecast_s[1] <= reading.forecast_s[2]
+
+
+def test_a_retry_asks_anew() -> None:
+    rng = np.random.default_rng(14)
+    bad = book.absorb(PLAN, canary(), traffic(rng, range(100), p2=0.5))
+    again = book.enter_phase(PLAN, bad, 1, 1000.0)
+    assert Verdict.FAIL is not book.read(PLAN, again, 1000.0).readings["failure_rate"].guard
+    found = book.absorb(PLAN, again, traffic(rng, range(100, 130), p2=0.5))
+    assert Verdict.FAIL is book.read(PLAN, found, 1300.0).readings["failure_rate"].guard
+
+
+def test_regions_named_by_clients_do_not_grow_the_state() -> None:
+    plan = plan_of(regions=True)
+    state = canary(plan)
+    for number in range(50):
+        regions = [f"r{number}-{i}" for i in range(40)]
+        state = book.absorb(
+            plan, state, traffic(np.random.default_rng(number), range(number, number + 1), regions=regions)
+        )
+    assert len(state.regions.slots) <= 20
+    assert len(state.regions.candidates) <= 64
+
+
+def test_a_breaker_that_stays_open_is_seen() -> None:
+    cells = {
+        Arm(Version.V1, "", ""): Cell(requests=100),
+        Arm(Version.V2, "", ""): Cell(requests=10, facts={"weather-breaker": Counter({"open": 9, "closed": 1})}),
+    }
+    state = book.absorb(PLAN, canary(), [tick_of(number, cells) for number in range(40)])
+    observation = book.read(PLAN, state, 400.0)
+    assert Verdict.FAIL is observation.readings["breaker_open"].guard
+    assert observation.breakers["breaker_open"].open_since == 0.0
+    assert observation.breakers["breaker_open"].name == "weather"
+    assert observation.stable_since is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "fires"),
+    [
+        pytest.param(((95, 0), (5, 5)), True, id="every V2 answer fails"),
+        pytest.param(((95, 0), (4, 4)), False, id="too few to tell"),
+        pytest.param(((95, 0), (60, 2)), False, id="stray failures"),
+        pytest.param(((95, 95), (5, 5)), False, id="both fail alike"),
+        pytest.param(((95, 50), (5, 5)), False, id="both fail, V2 by chance more"),
+        pytest.param(((0, 0), (50, 50)), False, id="no V1 answer to compare with"),
+    ],
+)
+def test_gross_breach(cells: tuple[tuple[int, int], tuple[int, int]], fires: bool) -> None:
+    (n1, k1), (n2, k2) = cells
+    recent = tick_of(
+        1,
+        {
+            Arm(Version.V1, "", ""): Cell(requests=n1, failures=k1, failing_users=set(range(1000, 1000 + k1))),
+            Arm(Version.V2, "", ""): Cell(requests=n2, failures=k2, failing_users=set(range(k2))),
+        },
+    )
+    assert fires is (book.gross(PLAN, recent) is not None)
+
+
+def test_one_user_who_fails_again_and_again_is_no_gross_breach() -> None:
+    recent = tick_of(
+        1,
+        {
+            Arm(Version.V1, "", ""): Cell(requests=95),
+            Arm(Version.V2, "", ""): Cell(requests=9, failures=9, failing_users={7}),
+        },
+    )
+    assert book.gross(PLAN, recent) is None
+
+
+def test_v1_answering_in_v2s_place_is_the_control() -> None:
+    """V2 is gone in the last phase, where V1 has no traffic of its own."""
+    two = Cell(requests=20, failures=20, fallbacks=20, critical=20, failing_users=set(range(20)))
+    assert book.gross(PLAN, tick_of(1, {Arm(Version.V2, "", ""): two})) is not None
