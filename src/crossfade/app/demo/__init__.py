@@ -1,0 +1,1 @@
+"""`crossfade demo`: the whole story on real processes, from outside as a user would see it."""
