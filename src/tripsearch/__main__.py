@@ -149,10 +149,10 @@ def weather_provider(host: str, port: int, profile: str, seed: int) -> None:
 
 
 def _trip_settings(profile: str, seed: int, given: dict[str, Any]) -> TripSettings:
-    from tripsearch.providers.database import default_url  # noqa: PLC0415
+    from tripsearch.providers.database import default_file  # noqa: PLC0415
 
     return TripSettings(
-        database_url=given["database_url"] or default_url(given["data_dir"]),
+        database=given["database_url"] or default_file(given["data_dir"]),
         cache_size=given["cache_size"],
         cache_ttl_s=given["cache_ttl"],
         search_timeout_s=given["search_timeout_ms"] / 1000,

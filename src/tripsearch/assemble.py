@@ -29,7 +29,7 @@ async def trips(settings: TripSettings, weather: WeatherSettings | None) -> Asyn
     """V1, or V2 when there are weather settings. Raises DatabaseUnusableError."""
     airports()  # read now rather than in the first request
     async with AsyncExitStack() as stack:
-        database = await Database.open(settings.database_url)
+        database = await Database.open(settings.database)
         stack.push_async_callback(database.close)
         search = TripSearch(
             database,

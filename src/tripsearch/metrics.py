@@ -61,4 +61,3 @@ class Metrics:
     def page(self) -> bytes:
         """The whole page."""
         return generate_latest(self._registry)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 
@@ -18,7 +19,8 @@ class ServeSettings:
 class TripSettings:
     """What V1 and V2 have in common."""
 
-    database_url: str
+    database: str | Path
+    """A database URL, or a SQLite file."""
     cache_size: int = 4096
     """Answers kept in the process."""
     cache_ttl_s: float = 300.0

@@ -34,8 +34,8 @@ async def test_many_who_miss_at_once_load_once() -> None:
 
     asked = [cache.load("a", loader) for _ in range(50)]
     gate.set()
-    assert [7] * 50 == await asyncio.gather(*(asyncio.shield(task) for task, _ in asked))
-    assert (1, 1) == (loads, sum(started for _, started in asked))
+    assert await asyncio.gather(*(asyncio.shield(task) for task, _ in asked)) == [7] * 50
+    assert (loads, sum(started for _, started in asked)) == (1, 1)
     assert cache.get("a") == 7
 
 
@@ -79,9 +79,9 @@ async def test_entries_age_and_the_least_recently_used_goes_first() -> None:
     cache.put("b", 2)
     assert cache.get("a") == 1
     cache.put("c", 3)
-    assert [1, None, 3] == [cache.get(k) for k in "abc"]
+    assert [cache.get(k) for k in "abc"] == [1, None, 3]
     clock.now = 60.0
-    assert [None, None] == [cache.get(k) for k in "ac"]
+    assert [cache.get(k) for k in "ac"] == [None, None]
 
 
 def test_facts_are_the_documented_dictionary() -> None:

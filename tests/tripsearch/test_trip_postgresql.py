@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.tripsearch.running import Starter, free_port, get
 
 pytestmark = [pytest.mark.external, pytest.mark.slow]

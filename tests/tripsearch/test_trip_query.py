@@ -17,6 +17,16 @@ def refused(query: bytes) -> ProblemError:
     return caught.value
 
 
+def look(query: bytes) -> None:
+    """Read it; a problem has to be one that can be sent."""
+    problem = None
+    try:
+        parse(query)
+    except ProblemError as error:
+        problem = error
+    assert problem is None or (problem.status in (400, 404) and problem.body())
+
+
 def test_codes_are_read_in_any_case() -> None:
     search = parse(b"from=jfk&to=LaX&date=2026-03-05")
     assert ("JFK", "LAX", date(2026, 3, 5)) == (search.origin.iata, search.destination.iata, search.date)
@@ -40,7 +50,7 @@ def test_what_else_is_in_the_query_does_not_matter() -> None:
         (b"from=JFK&to=LAX&date=2026-W10-4", ["date"]),
         (b"from=JFK&to=LAX&date=0000-01-01", ["date"]),
         (b"from=JFK&to=LAX&date=2026-03-05%0a", ["date"]),
-        ("from=JFK&to=LAX&date=" + quote("２０２６-03-05"), ["date"]),
+        ("from=JFK&to=LAX&date=" + quote("\uff12\uff10\uff12\uff16-03-05"), ["date"]),
         (b"from=JFK%00&to=LAX&date=2026-03-05", ["from"]),
         (b"from=%ff%fe%fd&to=LAX&date=2026-03-05", ["from"]),
         (b"from=JFK&to=jfk&date=2026-03-05", ["to"]),
@@ -55,7 +65,7 @@ def test_every_wrong_field_is_named(query: bytes | str, fields: list[str]) -> No
 
 def test_a_code_that_no_airport_has_is_not_found() -> None:
     problem = refused(b"from=JFK&to=QQQ&date=2026-03-05")
-    assert (404, "to") == (problem.status, problem.fields[0].field)
+    assert (problem.status, problem.fields[0].field) == (404, "to")
 
 
 @pytest.mark.parametrize("query", [b"a=" + b"x" * 5000, b"&".join([b"a=1"] * 100), "from=\xe9".encode("latin-1")])
@@ -65,21 +75,14 @@ def test_a_query_beyond_reading_is_refused(query: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_search_or_a_problem(query: bytes) -> None:
-    try:
-        parse(query)
-    except ProblemError as problem:
-        assert problem.status in (400, 404)
-        assert problem.body()
+    look(query)
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
 def test_any_values_are_a_search_or_a_problem(origin: str, destination: str, day: str) -> None:
     values = [quote(v.encode("utf-8", "surrogatepass")) for v in (origin, destination, day)]
     query = "from={}&to={}&date={}".format(*values).encode()
-    try:
-        parse(query)
-    except ProblemError as problem:
-        assert problem.body()
+    look(query)
 
 
 @given(st.dates())

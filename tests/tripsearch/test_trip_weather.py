@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import AsyncIterator, Callable
 from datetime import date
@@ -71,20 +72,20 @@ def changed(*path: str, to: Any) -> dict[str, Any]:
 
 def test_a_recorded_answer_is_summed_up() -> None:
     weather = read(RECORDED)
-    assert (12.0, 17.8, 23.5) == (weather.temperature_min_c, weather.temperature_mean_c, weather.temperature_max_c)
-    assert (60.0, 1.5, 23.0, 24) == (
+    assert (weather.temperature_min_c, weather.temperature_mean_c, weather.temperature_max_c) == (12.0, 17.8, 23.5)
+    assert (
         weather.humidity_percent,
         weather.precipitation_mm,
         weather.wind_kmh,
         weather.hours,
-    )
-    assert ("open-meteo", None) == (weather.source, weather.observed)
+    ) == (60.0, 1.5, 23.0, 24)
+    assert (weather.source, weather.observed) == ("open-meteo", None)
     assert orjson.loads(weather.as_json())["status"] == "ok"
 
 
 def test_hours_without_a_value_are_left_out() -> None:
     weather = read(changed("hourly", "temperature_2m", to=[None] * 12 + [5.0] * 12))
-    assert (5.0, 12) == (weather.temperature_min_c, weather.hours)
+    assert (weather.temperature_min_c, weather.hours) == (5.0, 12)
 
 
 def test_series_other_than_temperature_may_be_missing() -> None:
@@ -140,20 +141,16 @@ json_values = st.recursive(
 @given(st.sampled_from(["latitude", "longitude", "hourly", "hourly_units", "source", "observed"]), json_values)
 def test_any_value_in_any_place_is_weather_or_a_weather_error(name: str, value: Any) -> None:
     answer = copy.deepcopy(RECORDED) | {name: value}
-    try:
+    with contextlib.suppress(WeatherError):
         read(answer)
-    except WeatherError:
-        pass
 
 
 @given(st.sampled_from(["time", *(s.name for s in ALL_SERIES)]), json_values)
 def test_any_hourly_value_is_weather_or_a_weather_error(name: str, value: Any) -> None:
     answer = copy.deepcopy(RECORDED)
     answer["hourly"][name] = value
-    try:
+    with contextlib.suppress(WeatherError):
         read(answer)
-    except WeatherError:
-        pass
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -269,9 +266,19 @@ async def test_a_day_beyond_the_forecast_is_not_the_providers_failure(serve: Ser
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(400, b'{"error":true,"reason":"Cannot initialize"}'), (429, b"{}"), (500, b""), (302, b""), (200, b"<html>"), (200, b""),
-     (200, b'{"latitude":NaN}'), (200, b" " * 300_000), (200, b"[" * 100_000)],
-)  # fmt: skip
+    [
+        (400, b'{"error":true,"reason":"Cannot initialize"}'),
+        (429, b"{}"),
+        (500, b""),
+        (302, b""),
+        (200, b"<html>"),
+        (200, b""),
+        (200, b'{"latitude":NaN}'),
+        (200, b" " * 300_000),
+        (200, b"[" * 100_000),
+    ],
+    ids=["refused", "too many", "failed", "moved", "a page", "empty", "not a number", "too long", "too deep"],
+)
 async def test_other_answers_are_errors(serve: Serve, status: int, body: bytes) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=status, body=body)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Table, inspect, select, text
 from sqlalchemy.engine import URL, Connection, make_url
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from tripsearch.providers import schema
 
+_SQLITE = "sqlite+aiosqlite"
 _CHUNK = 4000
 _PG_LOCK = 0x7472_6970  # "trip"
 _PG_TIMEOUT_S = 5
@@ -40,15 +42,15 @@ class Database:
         self.engine = engine
 
     @classmethod
-    async def open(cls, url: str) -> Database:
-        """Open it, filling it first if it is new. Raises DatabaseUnusableError."""
-        parsed = _url(url)
+    async def open(cls, where: str | Path) -> Database:
+        """Open a database URL or a SQLite file, filling it first if it is new. Raises DatabaseUnusableError."""
+        parsed = URL.create(_SQLITE, database=str(where)) if isinstance(where, Path) else _url(where)
         shown = parsed.render_as_string(hide_password=True)
         try:
             if parsed.get_backend_name() == "sqlite":
                 path = Path(parsed.database or "").absolute()  # noqa: ASYNC240 -- before anything is served
                 await _make_file(path)
-                engine = create_async_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true", pool_size=4)
+                engine = create_async_engine(_read_only(path), pool_size=4)
             else:
                 limits = {"timeout": _PG_TIMEOUT_S, "command_timeout": _PG_TIMEOUT_S}
                 await _fill_postgresql(parsed, limits)
@@ -73,9 +75,9 @@ class Database:
         await self.engine.dispose()
 
 
-def default_url(folder: Path) -> str:
+def default_file(folder: Path) -> Path:
     """The SQLite file of this data version in a folder."""
-    return f"sqlite:///{folder.absolute()}/tripsearch-{schema.VERSION}.sqlite"
+    return folder.absolute() / f"tripsearch-{schema.VERSION}.sqlite"
 
 
 def _url(text_: str) -> URL:
@@ -87,12 +89,17 @@ def _url(text_: str) -> URL:
         ) from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
-        return url.set(drivername="sqlite+aiosqlite")
+        return url.set(drivername=_SQLITE)
     if backend == "postgresql":
         return url.set(drivername="postgresql+asyncpg")
     raise DatabaseUnusableError(
         f"{url.render_as_string()}: give sqlite:///PATH (a file) or postgresql://USER@HOST/NAME"
     )
+
+
+def _read_only(path: Path) -> URL:
+    # SQLite decodes %XX in a file: URI, so a path may hold any character.
+    return URL.create(_SQLITE, database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 async def _make_file(path: Path) -> None:
@@ -104,7 +111,7 @@ async def _make_file(path: Path) -> None:
         if _file_is_ours(path):  # made while we waited
             return
         aside = path.with_name(f"{path.name}.{os.getpid()}.new")
-        engine = create_async_engine(f"sqlite+aiosqlite:///{aside}")
+        engine = create_async_engine(URL.create(_SQLITE, database=str(aside)))
         try:
             aside.unlink(missing_ok=True)
             async with engine.begin() as connection:
@@ -122,7 +129,7 @@ def _file_is_ours(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             found = connection.execute("SELECT value FROM tripsearch_meta WHERE name = 'version'").fetchone()
     except sqlite3.Error as error:
         raise DatabaseUnusableError(
