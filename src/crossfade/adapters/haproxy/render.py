@@ -1,0 +1,423 @@
+"""A plan as an HAProxy configuration: pure text in, text out.
+
+Nothing that a plan does not use is evaluated for a request: no cookie key, no cohort lookup, no override, and no
+hash while everyone is on the same side. Names that go into the configuration are checked rather than escaped,
+because HAProxy has three levels of quoting and a refused name is clearer than a proxy that reads it differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from crossfade.core.plan import Api, Key, KeySource, Plan
+from crossfade.errors import ProxyRefusedError
+
+V1_HEADERS = ("Deprecation", "Sunset", "Link")
+"""The response headers of V1's answers that can be set while the proxy runs."""
+
+CONFIG = "haproxy.cfg"
+INT_MAP = "int.map"
+HEADER_MAP = "hdr.map"
+COHORT_MAP = "cohort.map"
+RUNTIME_SOCKET = "haproxy.sock"
+FALLBACK_SOCKET = "fallback.sock"
+BIND_VARIABLE = "CROSSFADE_BIND"
+"""Environment variable with the address, or fd@N, that HAProxy takes its clients from."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_PATH = re.compile(r"(/[A-Za-z0-9_.~:@+=-]+)+")
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_SECRET = re.compile(r"[\x21-\x7e]{1,200}")
+
+_PROBLEMS = {
+    502: ("Bad Gateway", "the service gave no valid answer"),
+    503: ("Service Unavailable", "the service can not be reached"),
+    504: ("Gateway Timeout", "the service did not answer in time"),
+}
+
+_LOG_BYTES_MAX = 2048
+_FACTS_BYTES_MAX = 400  # x3 url-encoded, with region and client x3, stays below the line's limit
+_NAME_BYTES_MAX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What an operator may want to change; times in the proxy's real seconds."""
+
+    connect_s: float = 1.0
+    server_s: float = 10.0
+    """How long a version may take to answer."""
+    client_s: float = 30.0
+    keep_alive_s: float = 60.0
+    connections_max: int = 4096
+    threads: int = 1
+    ring_bytes: int = 32 * 1024 * 1024
+    """Telemetry kept while the collector is away: about 120,000 requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """Everything HAProxy reads that follows from the plan alone."""
+
+    config: str
+    cohort_map: str
+    cohorts: tuple[str, ...]
+    listen: str
+    digest: str
+    """Of `config`; the running process reports it, so that another configuration is noticed."""
+
+
+def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tuning | None = None) -> Rendered:
+    """Return the configuration for a plan, with telemetry going to `collector` (host:port).
+
+    Raises ProxyRefusedError naming what can not be written into a configuration: a path, header, cohort name,
+    address or secret with characters outside of those its message lists.
+    """
+    tuning = tuning or Tuning()
+    listen = _address("api.listen", listen or plan.api.listen)
+    cohorts = tuple(_checked("cohort name", name, _NAME, "letters, digits, . _ -") for name in plan.assignment.cohorts)
+    body = "\n".join(
+        [
+            *_ring(_address("collector", collector), tuning),
+            *_defaults(tuning),
+            *_frontend(plan, tuning),
+            *_v1(plan.api),
+            *_v2(plan.api),
+            *_outside(plan.api),
+            *_fallback(),
+        ]
+    )
+    digest = hashlib.sha256(f"{listen}\n{tuning}\n{body}".encode()).hexdigest()[:32]
+    config = "\n".join([*_global(digest, listen, tuning), body, ""])
+    return Rendered(
+        config=config,
+        cohort_map=render_cohorts(plan.assignment.cohorts),
+        cohorts=cohorts,
+        listen=listen,
+        digest=digest,
+    )
+
+
+def render_cohorts(cohorts: Mapping[str, frozenset[str]]) -> str:
+    """Return the cohort map: one line a member, `key split.<cohort>`; someone in several is in the first."""
+    return "".join(f"{key} split.{name}\n" for key, name in cohort_entries(cohorts))
+
+
+def cohort_entries(cohorts: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
+    """Return (url-encoded key, cohort name) of every member, each once."""
+    seen: set[str] = set()
+    entries: list[tuple[str, str]] = []
+    for name, members in cohorts.items():
+        entries += [(quote(member, safe=""), name) for member in sorted(members - seen) if member]
+        seen |= members
+    return entries
+
+
+def roots(api: Api) -> tuple[str, str]:
+    """Return the prefixes under which V1 and V2 are served: their paths without what they end in together.
+
+    `/v1/trips/search` and `/v2/trips/search` are served under `/v1` and `/v2`; paths that share everything or
+    leave one of them without a prefix are their own roots.
+    """
+    v1, v2 = api.v1.path.split("/"), api.v2.path.split("/")
+    while len(v1) > 1 and len(v2) > 1 and v1[-1] == v2[-1]:
+        v1.pop()
+        v2.pop()
+    if len(v1) == 1 or len(v2) == 1:
+        return api.v1.path, api.v2.path
+    return "/".join(v1), "/".join(v2)
+
+
+def _checked(what: str, value: str, pattern: re.Pattern[str], allowed: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ProxyRefusedError(f"{what} {value!r} can't be used at HAProxy: write it with {allowed} only")
+    return value
+
+
+def _address(what: str, value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match[2]) > 65535:
+        raise ProxyRefusedError(f"{what} {value!r} is no host:port such as 127.0.0.1:8100")
+    return value
+
+
+def _path(what: str, value: str) -> str:
+    return _checked(what, value, _PATH, "a leading / and letters, digits, _ . ~ : @ + = -")
+
+
+def _ms(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _signed(salt: int) -> int:
+    """Return the salt as HAProxy's signed 64-bit argument; the same 64 bits, so every salt agrees with Python."""
+    if not 0 <= salt < 2**64:
+        raise ProxyRefusedError(f"the plan's salt {salt} is not within 0..2**64-1")
+    return salt - 2**64 if salt >= 2**63 else salt
+
+
+def _global(digest: str, listen: str, tuning: Tuning) -> list[str]:
+    return [
+        f"# written by crossfade for clients at {listen}; changes here are overwritten",
+        "global",
+        f"  description {digest}",
+        f"  nbthread {tuning.threads}",
+        f"  maxconn {tuning.connections_max}",
+        "  hard-stop-after 30s",
+        f"  stats socket unix@{RUNTIME_SOCKET} mode 600 level admin expose-fd listeners",
+        "  stats timeout 1h",
+        "  tune.pattern.cache-size 0  # our maps are trees: the cache only costs",
+        f"  log ring@telemetry len {_LOG_BYTES_MAX} format raw local0 info",
+        "",
+    ]
+
+
+def _ring(collector: str, tuning: Tuning) -> list[str]:
+    return [
+        "ring telemetry",
+        "  format raw",
+        f"  maxlen {_LOG_BYTES_MAX}",
+        f"  size {tuning.ring_bytes}",
+        "  timeout connect 1s",
+        "  timeout server 10s",
+        f"  server collector {collector}",
+        "",
+    ]
+
+
+def _defaults(tuning: Tuning) -> list[str]:
+    lines = [
+        "defaults",
+        "  mode http",
+        "  option dontlognull",
+        "  option redispatch 1",
+        "  option idle-close-on-response",
+        f"  timeout connect {_ms(tuning.connect_s)}",
+        f"  timeout server {_ms(tuning.server_s)}",
+        f"  timeout client {_ms(tuning.client_s)}",
+        f"  timeout http-request {_ms(tuning.client_s)}",
+        f"  timeout http-keep-alive {_ms(tuning.keep_alive_s)}",
+    ]
+    for status, (title, detail) in _PROBLEMS.items():
+        text = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
+        lines.append(f"  http-error status {status} content-type application/problem+json string '{text}'")
+    return [*lines, ""]
+
+
+def _fetch(key: Key) -> str:
+    """Return HAProxy's expression for a key; of a repeated header the first."""
+    if key.source is KeySource.ADDRESS:
+        return "src"
+    name = _checked(f"{key.source} name", key.name, _FIELD, "letters, digits, _ . -")
+    return f"req.fhdr({name},1)" if key.source is KeySource.HEADER else f"req.cook({name})"
+
+
+def _captures(plan: Plan) -> tuple[list[str], list[str], str, str]:
+    """Return declarations, request rules and the two log fields for region and client.
+
+    Declared captures read all headers in one pass and are numbered first; the others are rules.
+    """
+    wanted = [plan.assignment.region, plan.assignment.client]
+    declared = [key for key in wanted if key is not None and key.source is KeySource.HEADER]
+    ruled = [key for key in wanted if key is not None and key.source is not KeySource.HEADER]
+    for key in declared:
+        _fetch(key)  # for its check
+    numbers = {id(key): number for number, key in enumerate([*declared, *ruled])}
+    fields = [f"%[capture.req.hdr({numbers[id(key)]}),url_enc]" if key else "-" for key in wanted]
+    return (
+        [f"  capture request header {key.name} len {_NAME_BYTES_MAX}" for key in declared],
+        [f"  http-request capture {_fetch(key)} len {_NAME_BYTES_MAX}" for key in ruled],
+        fields[0],
+        fields[1],
+    )
+
+
+def _key_rules(keys: Iterable[Key]) -> list[str]:
+    """Return the rules that set txn.key to the first key present; an empty header is an absent one."""
+    rules: list[str] = []
+    for key in keys:
+        missing = " if !{ var(txn.key) -m found }" if rules else ""
+        if key.source is KeySource.ADDRESS:
+            rules.append(f"  http-request set-var-fmt(txn.key) %[src]{missing}")
+            break  # everyone has an address
+        rules.append(f"  http-request set-var(txn.key,ifnotempty) {_fetch(key)}{missing}")
+    return rules
+
+
+def _share_rules(plan: Plan) -> list[str]:
+    """Return the rules that set txn.share (V2's basis points for this user) and txn.hash where it decides."""
+    keys = _key_rules(plan.assignment.user)
+    override = _override_rules(plan.override_secret)
+    all_on_one_side = ["  http-request allow if !{ var(txn.share) -m int 1:9999 }"]
+    hashed = [f"  http-request set-var(txn.hash) var(txn.key),xxh64({_signed(plan.assignment.salt)})"]
+    if not plan.assignment.cohorts:
+        share = [f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"]
+        return [*share, *override, *all_on_one_side, *keys, *hashed]
+    encoded = ",url_enc" if any(key != quote(key, safe="") for key in _members(plan)) else ""
+    share = [
+        f"  http-request set-var(txn.who) var(txn.key){encoded},map({COHORT_MAP})",
+        f"  http-request set-var(txn.share) var(txn.who,split),map_str_int({INT_MAP},0)",
+    ]
+    return [*keys, *share, *override, *all_on_one_side, *hashed]
+
+
+def _members(plan: Plan) -> Iterable[str]:
+    return (member for members in plan.assignment.cohorts.values() for member in members)
+
+
+def _override_rules(secret: str) -> list[str]:
+    """Return the rules by which a client with the secret chooses a version; none without a secret."""
+    if not secret:
+        return []
+    _checked("override secret", secret, _SECRET, "1 to 200 printable ASCII characters, no spaces")
+    quoted = re.sub(r'([\\"$])', r"\\\1", secret)
+    chosen = "req.fhdr(x-crossfade-version,1)"
+    return [
+        f'  acl has_secret req.fhdr(x-crossfade-secret,1) -m str -- "{quoted}"',
+        f"  http-request set-var(txn.override) int(1) if {{ {chosen} -m str v1 v2 }} has_secret !killed",
+        f"  http-request set-var(txn.share) int(0) if {{ var(txn.override) -m found }} {{ {chosen} -m str v1 }}",
+        f"  http-request set-var(txn.share) int(10000) if {{ var(txn.override) -m found }} {{ {chosen} -m str v2 }}",
+    ]
+
+
+def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
+    del tuning
+    declared, ruled, region, client = _captures(plan)
+    # the frontend's own log counter, not %rt: that one also counts control connections
+    fields = [
+        "%lc", "%[var(txn.start,-)]", "%b", "%ST", "%[var(txn.us,-)]", "%Ta",
+        "%[var(txn.who,split.-),bytes(6)]" if plan.assignment.cohorts else "-",
+        "%[var(txn.override,0)]" if plan.override_secret else "0",
+        "%[var(txn.hash,-)]", region, client, "%tsc", "%rc", "%s", "%[capture.res.hdr(0),url_enc]",
+    ]  # fmt: skip
+    acls = [
+        f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
+        "  acl all_v2 var(txn.share) -m int ge 10000",
+        "  acl negative var(txn.hash) -m int lt 0",
+        "  acl below var(txn.hash),mod(10000),sub(txn.share) -m int lt 0",
+        # the hash is unsigned and HAProxy's integers are not: 2^64 mod 10000 = 1616
+        "  acl below_unsigned var(txn.hash),mod(10000),add(11616),mod(10000),sub(txn.share) -m int lt 0",
+        *_within("api", plan.api.entry, *roots(plan.api)),
+    ]
+    return [
+        "frontend unassigned",
+        f'  bind "${BIND_VARIABLE}"',
+        "  log global",
+        f'  log-format "{",".join(fields)}"',
+        *declared,
+        f"  capture response header Crossfade-Facts len {_FACTS_BYTES_MAX}",
+        *acls,
+        "  http-request set-var(txn.start) date(0,us)",
+        *ruled,
+        *_stripped(plan, _share_rules(plan)),
+        "  http-after-response set-var(txn.us) date(0,us),sub(txn.start)",
+        "  http-response del-header Crossfade-Facts",
+        "  use_backend outside if !api",
+        "  use_backend v2 if !negative below !killed",
+        "  use_backend v2 if negative below_unsigned !killed",
+        "  use_backend v2 if all_v2 !killed",
+        "  default_backend v1",
+        "",
+    ]
+
+
+def _stripped(plan: Plan, rules: list[str]) -> list[str]:
+    """Return the rules with the removal of our own request headers: after they were read, before an early end."""
+    removal = "  http-request del-header x-crossfade- -m beg"
+    end = next(index for index, rule in enumerate(rules) if rule.startswith("  http-request allow"))
+    at = end if plan.override_secret else 0
+    return [*rules[:at], removal, *rules[at:]]
+
+
+def _within(name: str, *prefixes: str) -> list[str]:
+    """Return an ACL that holds for each prefix itself and for everything below it."""
+    for prefix in prefixes:
+        _path("path", prefix)
+    unique = list(dict.fromkeys(prefixes))
+    return [
+        f"  acl {name} path -m str {' '.join(unique)}",
+        f"  acl {name} path -m beg {' '.join(f'{prefix}/' for prefix in unique)}",
+    ]
+
+
+def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:
+    """Return the rules that turn the entry path and the other version's paths into this version's.
+
+    The entry comes first; its result lies below `root` and is left alone by the second rule.
+    """
+    rules = [
+        *_within("entry", api.entry),
+        *_within("other", other),
+        f"  http-request set-path {_path('path', target)}%[path,bytes({len(api.entry)})] if entry",
+    ]
+    if root == other:
+        return rules
+    nested = root.startswith(f"{other}/")  # then our own paths also look like the other's
+    if nested:
+        rules += _within("own", root)
+    rules.append(f"  http-request set-path {root}%[path,bytes({len(other)})] if other{' !own' if nested else ''}")
+    return rules
+
+
+def _servers(upstreams: tuple[str, ...], prefix: str, options: str) -> list[str]:
+    return [
+        f"  server {prefix}-{number} {_address('upstream', address)}{options}"
+        for number, address in enumerate(upstreams, start=1)
+    ]
+
+
+def _v1(api: Api) -> list[str]:
+    root, other = roots(api)
+    several = len(api.v1.upstreams) > 1
+    lines = [
+        "backend v1",
+        "  retries 3",
+        *(["  balance roundrobin"] if several else []),
+        *_rewrites(api, api.v1.path, root, other),
+        f"  http-response allow if !{{ str(headers),map_str_int({INT_MAP},0) -m int 1 }}",
+    ]
+    for name in V1_HEADERS:
+        value = f"str({name}),map({HEADER_MAP})"
+        lines.append(f"  http-response set-header {name} %[{value},b64dec] if {{ {value} -m len gt 1 }}")
+    checks = " check inter 1s fall 2 rise 1" if several else ""
+    return [*lines, *_servers(api.v1.upstreams, "v1", checks), ""]
+
+
+def _v2(api: Api) -> list[str]:
+    """Return the V2 backend: its servers, and after them V1 by way of the fallback socket.
+
+    `balance first` takes the first server that is up, and after a failed connection another one; several servers
+    are spread by rules in front of it. A single one is only given up by its health check: one refused
+    connection must not move all of V2's users for a while. Of several, one that refused is left out at once,
+    so that a request finds the fallback even where all of them are gone; the spare keeps more than one server
+    active, without which HAProxy would wait a second before trying the last.
+    """
+    other, root = roots(api)
+    count = len(api.v2.upstreams)
+    checks = " check inter 1s fastinter 200ms downinter 300ms fall 2 rise 1"
+    lines = ["backend v2", "  balance first", f"  retries {count + 1}", *_rewrites(api, api.v2.path, root, other)]
+    if count == 1:
+        fallbacks = ["fallback"]
+    else:
+        checks += " observe layer4 error-limit 1 on-error mark-down"
+        fallbacks = ["fallback", "fallback-spare"]
+        lines += [f"  use-server v2-{n} if {{ rand({count - n + 1}) eq 0 }}" for n in range(1, count + 1)]
+    lines += _servers(api.v2.upstreams, "v2", checks)
+    return [*lines, *(f"  server {name} unix@{FALLBACK_SOCKET}" for name in fallbacks), ""]
+
+
+def _outside(api: Api) -> list[str]:
+    """Return the backend for paths that are no part of the migration: V1, unchanged and not reported."""
+    options = " check inter 1s" if len(api.v1.upstreams) > 1 else ""
+    servers = _servers(api.v1.upstreams, "v1", options)
+    return ["backend outside", "  retries 3", "  http-request set-log-level silent", *servers, ""]
+
+
+def _fallback() -> list[str]:
+    """Return the hop that brings V2's unreachable requests to V1, which undoes the rewriting; it logs nothing."""
+    return ["frontend fallback", f"  bind unix@{FALLBACK_SOCKET} mode 600", "  default_backend v1"]

@@ -1,0 +1,246 @@
+"""The proxy's state as HAProxy keeps it: lines of two maps, in memory and on disk, and how they are read.
+
+Both maps hold the same text in the running proxy and in the state directory. The integers decide requests, the
+headers are kept in base64 so that no value needs quoting.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crossfade.adapters.haproxy.render import HEADER_MAP, INT_MAP, V1_HEADERS
+from crossfade.core.split import Split
+from crossfade.errors import ProxyRefusedError, ReadBackError
+from crossfade.ports import ProxyState
+
+GENERATION = "generation"
+KILL = "kill"
+HEADERS = "headers"
+SPLIT = "split"
+ROLLED_BACK = "rolled-back"
+"""The generation at which a rollback switch was thrown last, -1 where none was."""
+ROLLBACKS = "rollbacks"
+"""How often a rollback switch was thrown; only switches write it, so an apply under way can notice them."""
+_ABSENT = "-"
+_INT64_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maps:
+    """The content of both maps."""
+
+    ints: Mapping[str, int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """Return the generation of who set this."""
+        return self.ints.get(GENERATION, 0)
+
+    @property
+    def killed(self) -> bool:
+        """Tell whether everyone is on V1; an unreadable proxy counts as killed, as its rules have it."""
+        return self.ints.get(KILL, 1) != 0
+
+    def share(self, key: str) -> int:
+        """Return the share (basis points) that a request with this key meets now."""
+        return 0 if self.killed else self.ints.get(key, 0)
+
+
+def share_keys(ints: Mapping[str, int]) -> list[str]:
+    """Return the keys that hold shares."""
+    return [key for key in ints if key == SPLIT or key.startswith(f"{SPLIT}.")]
+
+
+def initial(cohorts: Sequence[str]) -> Maps:
+    """Return the state of a proxy nobody has set yet: everyone on V1."""
+    return encode(ProxyState(generation=0), cohorts, rolled_back=-1, rollbacks=0)
+
+
+def encode(state: ProxyState, cohorts: Sequence[str], *, rolled_back: int, rollbacks: int) -> Maps:
+    """Return the maps for a state.
+
+    `own.<cohort>` remembers whether the split names the cohort; the share in force stands in `split.<cohort>`
+    either way. Raises ProxyRefusedError for a cohort the plan does not have, a header that is none of
+    V1_HEADERS or has characters a header can't carry, and a generation beyond 63 bits.
+    """
+    unknown = sorted(set(state.split.cohorts) - set(cohorts))
+    if unknown:
+        raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan, which has {', '.join(cohorts) or 'none'}")
+    if not 0 <= state.generation <= _INT64_MAX:
+        raise ProxyRefusedError(f"generation {state.generation} is not within 0..2**63-1")
+    ints = {
+        GENERATION: state.generation,
+        ROLLED_BACK: rolled_back,
+        ROLLBACKS: rollbacks,
+        KILL: int(state.killed),
+        HEADERS: int(bool(state.v1_headers)),
+        SPLIT: state.split.everyone,
+    }
+    for name in cohorts:
+        ints[f"{SPLIT}.{name}"] = state.split.share_of(name)
+        ints[f"own.{name}"] = int(name in state.split.cohorts)
+    return Maps(ints=ints, headers=_encode_headers(state.v1_headers))
+
+
+def _encode_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if name not in V1_HEADERS:
+            raise ProxyRefusedError(f"V1 header {name!r} can't be set; these can: {', '.join(V1_HEADERS)}")
+        if not value or not value.isascii() or not value.isprintable():
+            raise ProxyRefusedError(f"V1 header {name}: {value!r} has to be printable ASCII and not empty")
+        if len(value) > 1000:
+            raise ProxyRefusedError(f"V1 header {name} has {len(value)} characters; 1000 are the limit")
+    return {
+        name: base64.b64encode(headers[name].encode()).decode() if name in headers else _ABSENT for name in V1_HEADERS
+    }
+
+
+def decode(maps: Maps) -> ProxyState:
+    """Return the state that the maps say; raises ReadBackError where they make none."""
+    try:
+        cohorts = {
+            key.removeprefix("own."): maps.ints[f"{SPLIT}.{key.removeprefix('own.')}"]
+            for key, value in maps.ints.items()
+            if key.startswith("own.") and value
+        }
+        headers = {
+            name: base64.b64decode(value, validate=True).decode()
+            for name, value in maps.headers.items()
+            if value != _ABSENT
+        }
+        return ProxyState(
+            generation=maps.ints[GENERATION],
+            split=Split(everyone=maps.ints[SPLIT], cohorts=cohorts),
+            killed=maps.killed,
+            v1_headers=headers,
+        )
+    except (KeyError, ValueError, binascii.Error) as error:
+        raise ReadBackError(f"the proxy's maps make no state ({error!r}): {dict(maps.ints)}") from error
+
+
+def floor(old: Maps, new: Maps) -> Maps:
+    """Return what may be written before memory is changed from `old` to `new`: no share above either."""
+    shares = {key: min(old.share(key), new.share(key)) for key in share_keys(new.ints)}
+    kill = {KILL: int(old.killed or new.killed)}
+    if kill[KILL]:
+        shares = {key: min(old.ints.get(key, 0), new.ints[key]) for key in shares}
+    return Maps(ints={**new.ints, **shares, **kill}, headers=new.headers)
+
+
+def rises(old: Maps, new: Maps) -> bool:
+    """Tell whether V2's share rises for anyone."""
+    return any(new.share(key) > old.share(key) for key in share_keys(new.ints))
+
+
+def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
+    """Return (map, key, value) in the order in which memory is set: no prefix puts more on V2 than old or new.
+
+    The generation comes first, so that an actor with an earlier one notices; then what lowers, then headers,
+    what raises, and an end of the kill last.
+    """
+    ints = {key: value for key, value in new.ints.items() if key not in (ROLLBACKS, ROLLED_BACK)}
+    rank = {GENERATION: 0, KILL: 1 if new.killed else 9}
+
+    def order(key: str) -> int:
+        if key in rank:
+            return rank[key]
+        return 2 if ints[key] < old.ints.get(key, 0) else 5
+
+    lowering = sorted((key for key in ints if order(key) < 5), key=order)
+    raising = sorted((key for key in ints if order(key) >= 5), key=order)
+    return [
+        *((INT_MAP, key, str(ints[key])) for key in lowering),
+        *((HEADER_MAP, name, value) for name, value in new.headers.items()),
+        *((INT_MAP, key, str(ints[key])) for key in raising),
+    ]
+
+
+def rolled_back(old: Maps, generation: int | None) -> Maps:
+    """Return `old` with everyone on V1 by a rollback switch."""
+    at = max(old.generation, generation or 0)
+    ints = {
+        **old.ints,
+        **dict.fromkeys(share_keys(old.ints) or [SPLIT], 0),
+        GENERATION: at,
+        KILL: 1,
+        ROLLED_BACK: at,
+        ROLLBACKS: old.ints.get(ROLLBACKS, 0) + 1,
+    }
+    return Maps(ints=ints, headers=old.headers)
+
+
+def render_ints(ints: Mapping[str, int]) -> str:
+    """Return the integer map's file."""
+    return "".join(f"{key} {value}\n" for key, value in ints.items())
+
+
+def render_headers(headers: Mapping[str, str]) -> str:
+    """Return the header map's file."""
+    return "".join(f"{key} {value}\n" for key, value in headers.items())
+
+
+def parse_pairs(text: str, what: str) -> dict[str, str]:
+    """Return the `key value` lines of a map; raises ReadBackError naming the line that is none."""
+    pairs: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, _, value = line.strip().partition(" ")
+        if not value:
+            raise ReadBackError(f"{what}, line {number}: {line!r} is no `key value`")
+        pairs[key] = value
+    return pairs
+
+
+def parse_ints(text: str, what: str) -> dict[str, int]:
+    """Return an integer map; raises ReadBackError naming the value that is no number."""
+    pairs = parse_pairs(text, what)
+    try:
+        return {key: int(value) for key, value in pairs.items()}
+    except ValueError as error:
+        raise ReadBackError(f"{what}: {error}") from error
+
+
+def read_files(directory: Path) -> Maps:
+    """Return the maps on disk; raises ReadBackError where they are damaged and OSError where they can't be read."""
+    return Maps(
+        ints=parse_ints((directory / INT_MAP).read_text(), INT_MAP),
+        headers=parse_pairs((directory / HEADER_MAP).read_text(), HEADER_MAP),
+    )
+
+
+def write_files(directory: Path, maps: Maps) -> None:
+    """Replace both maps on disk where they differ, the deciding one last; raises OSError."""
+    write_atomically(directory / HEADER_MAP, render_headers(maps.headers))
+    write_atomically(directory / INT_MAP, render_ints(maps.ints))
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file's content; whoever reads it, also after a crash, sees the old or the new. Raises OSError."""
+    try:
+        if path.read_text() == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass  # missing or damaged: to be written
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
