@@ -1,7 +1,9 @@
 """What a plan asks of its traffic: gates that can't be expected to decide within their phase's soak.
 
-The need is EVIDENCE 1.11's growth of the non-inferiority e-process at equal versions, with two measured corrections:
-the price of its grid of alternatives, and the luck of the draw. The means of EVIDENCE 0.12 come out within 15 %.
+`x on target` needs two things of V2's rate: a confidence sequence that stays inside the guard's limit; and either one
+that stays inside the target, or shown non-inferiority. The first is asked of `core.evidence` itself. The second is
+EVIDENCE 1.11's growth of the e-process at equal versions, corrected by the measured price of its grid of alternatives:
+the means of EVIDENCE 0.12 come out within 15 %.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crossfade.app.planfile.shares import Population
-from crossfade.core.plan import DAY, Gate, GateKind, MetricKind, Phase, Plan
+from crossfade.core.evidence.sequences import rate_interval
+from crossfade.core.evidence.streams import bad_limit
+from crossfade.core.plan import DAY, Gate, GateKind, Metric, MetricKind, Phase, Plan
 from crossfade.core.split import BUCKETS, Split
 from crossfade.core.words import duration
 
 MARGINS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 """Margins that a finding may propose."""
 UNLUCKY = 1.5
-"""In four of five runs the evidence suffices after this many times the mean need (measured: 1.36 to 1.59)."""
+"""In four of five runs non-inferiority is shown after this many times the mean need (measured: 1.36 to 1.59)."""
+_INTERVAL_ALPHA = 0.05
+_LUCK = 0.6
+"""Deviations above the true rate at which a confidence sequence is where four of five runs have it (measured, 6 %)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +90,61 @@ def _grid_cost(margin: float, share: float) -> float:
     return 1.25 + 0.35 * math.log(margin) * math.sqrt(share)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What a gate asks of a phase's traffic; rates are of bad outcomes."""
+
+    compared: tuple[tuple[int, float], ...]
+    """(users, V2's share) of each group in which both versions have users."""
+    rate: float
+    """V1's."""
+    limit: float | None
+    """The guard's."""
+    target: float
+    spotless: bool
+    """Shown to be no worse where nothing fails on either version."""
+    false_promotion: float
+
+    def needed(self, margin: float) -> float:
+        """Return the V2 requests after which four of five runs have decided; infinite where none ever does."""
+        inside_limit = 0.0 if self.limit is None else requests_to_show(self.rate, self.limit)
+        no_worse = 0.0 if self.spotless and self.rate <= 0 else self._not_inferior(margin)
+        return max(inside_limit, min(no_worse, requests_to_show(self.rate, self.target)))
+
+    def _not_inferior(self, margin: float) -> float:
+        v2 = sum(size * share for size, share in self.compared)
+        speed = sum(
+            size * share / needed_v2_requests(margin, share, self.rate, self.false_promotion)
+            for size, share in self.compared
+        )
+        return UNLUCKY * v2 / speed if speed > 0 else math.inf
+
+
+def requests_to_show(rate: float, limit: float) -> float:
+    """Return the requests after which four of five runs show a true `rate` to be within `limit`; infinite if never."""
+    if rate >= limit:
+        return math.inf
+    low, high = 1.0, 1e12
+    while high > low * 1.005:
+        middle = math.sqrt(low * high)
+        seen = min(middle, middle * rate + _LUCK * math.sqrt(middle * rate))
+        if rate_interval(seen, middle, _INTERVAL_ALPHA)[1] <= limit:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
 def _finding(plan: Plan, phase: Phase, gate: Gate, people: Population, per_user_day: float) -> Finding | None:
-    rate = _rate(plan, gate)
-    compared = tuple(_compared(phase.split, people))
-    if rate is None or not compared:
+    question = _question(plan, phase, plan.metric(gate.metric or ""), people)
+    if question is None:
         return None
-    v2_per_day = sum(size * share for size, share in compared) * per_user_day
+    v2_per_day = sum(size * share for size, share in question.compared) * per_user_day
     expected = v2_per_day * phase.soak_s / DAY
-    needed = _needed(phase.margin, compared, rate, plan.confidence.false_promotion)
+    needed = question.needed(phase.margin)
     if needed <= expected:
         return None
-    cures = (m for m in MARGINS if m > phase.margin)
-    cure = next((m for m in cures if _needed(m, compared, rate, plan.confidence.false_promotion) <= expected), None)
+    cure = next((m for m in MARGINS if m > phase.margin and question.needed(m) <= expected), None)
     return Finding(
         phase=phase.name,
         gate=gate.text,
@@ -104,11 +154,20 @@ def _finding(plan: Plan, phase: Phase, gate: Gate, people: Population, per_user_
     )
 
 
-def _needed(margin: float, compared: tuple[tuple[int, float], ...], rate: float, false_promotion: float) -> float:
-    """Return the V2 requests after which four of five runs have decided, over all groups that are compared."""
-    v2 = sum(size * share for size, share in compared)
-    speed = sum(size * share / needed_v2_requests(margin, share, rate, false_promotion) for size, share in compared)
-    return UNLUCKY * v2 / speed if speed > 0 else math.inf
+def _question(plan: Plan, phase: Phase, metric: Metric, people: Population) -> _Question | None:
+    """Return what `on target` asks; None where the plan doesn't say enough, or nothing is compared."""
+    compared = tuple(_compared(phase.split, people))
+    absence = metric.kind is MetricKind.AVAILABILITY
+    if not compared or metric.baseline is None or metric.target is None or metric.kind is MetricKind.LATENCY:
+        return None
+    return _Question(
+        compared=compared,
+        rate=1 - metric.baseline if absence else metric.baseline,
+        limit=bad_limit(metric),
+        target=1 - metric.target.value if absence else metric.target.value,
+        spotless=absence,
+        false_promotion=plan.confidence.false_promotion,
+    )
 
 
 def _compared(split: Split, people: Population) -> Iterator[tuple[int, float]]:
@@ -119,21 +178,11 @@ def _compared(split: Split, people: Population) -> Iterator[tuple[int, float]]:
             yield size, share / BUCKETS
 
 
-def _rate(plan: Plan, gate: Gate) -> float | None:
-    """Return how often the event that the gate compares happens on V1; None where the plan doesn't say."""
-    metric = plan.metric(gate.metric or "")
-    if metric.kind is MetricKind.LATENCY:
-        return 1 - (metric.quantile or 0.5)
-    if metric.baseline is None:
-        return None
-    return 1 - metric.baseline if metric.kind is MetricKind.AVAILABILITY else metric.baseline
-
-
 def _sentence(phase: Phase, gate: Gate, needed: float, v2_per_day: float, cure: float | None) -> str:
     if math.isinf(needed):
         return (
-            f"phase {phase.name}: `{gate.text}` can never decide: by its baseline nothing fails on V1, "
-            f"so there is nothing to compare; write a limit instead, such as `{gate.metric} >= 99.9%`"
+            f"phase {phase.name}: `{gate.text}` can never decide: V1's baseline is neither inside V2's target and "
+            "guard, nor does V1 fail often enough to be compared with; set other limits"
         )
     helps = f"margin {cure:g} instead of {phase.margin:g}, " if cure else ""
     return (
