@@ -38,8 +38,10 @@ class ScaledClock(SystemClock):
         """Start at plan time `epoch` (seconds since the epoch; None: now).
 
         Plan time is a line through (epoch, epoch), so that a controller that starts again with the same epoch
-        and speed finds itself on the same line.
+        and speed finds itself on the same line. Raises ValueError where the speed is not above zero.
         """
+        if not speed > 0:
+            raise ValueError(f"a clock runs at a speed above 0, not {speed:g}")
         self.speed = speed
         self.epoch = time.time() if epoch is None else epoch
 
@@ -60,6 +62,11 @@ def new_token() -> str:
 def new_key() -> bytes:
     """Return a secret key of 256 bits."""
     return secrets.token_bytes(32)
+
+
+def new_seed() -> int:
+    """Return a seed (64 bits) for a generator whose draws are to be repeatable."""
+    return secrets.randbits(64)
 
 
 def environment() -> Mapping[str, str]:
