@@ -65,7 +65,7 @@ class PhaseVisit:
     requests: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Rollback:
     """One rollback, as recorded by the controller."""
 

@@ -59,6 +59,7 @@ class Children:
         self._folder = folder
         self._clock = clock
         self._children: list[Child] = []
+        self._patience_s = 8.0
 
     async def start(self, name: str, command: Sequence[str], *, piped: bool = False) -> Child:
         """Start a process; its stderr is appended to `<name>.log`, its stdin and stdout are pipes if asked."""
@@ -81,7 +82,11 @@ class Children:
         """Return those that ended though nobody stopped them."""
         return [child for child in self._children if not child.running]
 
-    async def stop(self, child: Child, within_s: float = 8.0) -> None:
+    def hurry(self) -> None:
+        """Wait no longer than a moment for each that is ended from now on."""
+        self._patience_s = 1.0
+
+    async def stop(self, child: Child) -> None:
         """End one: SIGTERM to it, and SIGKILL to its whole session when it takes too long."""
         self._children.remove(child)
         process = child.process
@@ -91,7 +96,7 @@ class Children:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), within_s)
+                await asyncio.wait_for(process.wait(), self._patience_s)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what a child has left behind, too
         await process.wait()
