@@ -13,6 +13,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import unquote
 
 import numpy as np
@@ -157,7 +158,7 @@ class Collector:
         self._key = key
         self._host, self._port = host, port
         self._name = name
-        self._on_failure = on_failure
+        self.on_failure = on_failure
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._last_sequence = _Sequence()
@@ -286,8 +287,8 @@ class Collector:
         lost = sequence.lost(columns.sequence)
         self._counts.lost += lost
         failed = self._sum(columns, lost)
-        if failed and self._on_failure is not None:
-            self._on_failure()
+        if failed and self.on_failure is not None:
+            self.on_failure()
 
     def _columns(self, rows: list[list[bytes]]) -> _Columns | None:
         """Return the readable rows as columns; the others are counted. None where no row is readable."""
@@ -563,8 +564,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server gives nothing else
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, and does not inherit from it
         self._sequence = self._collector.connected(self)
 
     def data_received(self, data: bytes) -> None:

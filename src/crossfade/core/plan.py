@@ -236,10 +236,12 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confidence:
-    """Error probabilities, each for the whole rollout."""
+    """Error probabilities."""
 
     false_rollback: float = 0.01
+    """Of the whole rollout, however often it is looked at."""
     false_promotion: float = 0.05
+    """Of each phase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

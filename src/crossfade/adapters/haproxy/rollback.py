@@ -55,6 +55,14 @@ class HaproxyRollback:
         file_error = await self._write(after)
         return [NodeState(node=self._node, reachable=True, state=_state(after), error=file_error)]
 
+    async def ready(self) -> bool:
+        """Tell whether a rollback would be answered now; see `ports.RollbackSwitch`."""
+        try:
+            await self._runtime.maps()
+        except CrossfadeError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Let go of the connection."""
         await self._runtime.close()

@@ -1,0 +1,222 @@
+"""Where adapters meet the engine: `serve`, and the commands that speak to the proxy without a controller."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from crossfade.adapters.collector import Collector
+from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
+from crossfade.adapters.store import SqlStore
+from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
+from crossfade.app.api import Served, make_api
+from crossfade.app.control import CONTROL_FILE, Control
+from crossfade.app.planfile import load_plan
+from crossfade.app.settings import Settings
+from crossfade.core.plan import Plan
+from crossfade.engine.controller import Controller, Parts
+from crossfade.engine.rollback import RollbackReport, roll_back
+from crossfade.errors import CrossfadeError, UnreachableError, UsageError
+
+log = logging.getLogger("crossfade")
+
+TELEMETRY_KEY = "telemetry.key"
+PROXY_FOLDER = "proxy"
+STORE_FILE = "store.db"
+EPOCH_FILE = "epoch"
+
+
+@dataclass(slots=True)
+class _App:
+    """Everything that one `serve` holds open."""
+
+    plan: Plan
+    folder: Path
+    proxy: HaproxyProxy
+    switch: HaproxyRollback
+    collector: Collector
+    store: SqlStore
+    controller: Controller
+    clock: SystemClock
+
+
+def serve(path: Path, settings: Settings, *, stop_proxy: bool) -> None:
+    """Carry a plan out until SIGINT or SIGTERM; raises CrossfadeError where it can't begin."""
+    plan = load_plan(path)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    with runner:
+        runner.run(_serve(plan, path.resolve(), settings, stop_proxy=stop_proxy))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    with suppress(ImportError):
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        return uvloop.Loop
+    return None
+
+
+async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool) -> None:
+    folder = _make_folder(settings.folder(plan.name))
+    api_socket = _listen(settings.api_host, settings.api_port)
+    app = _assemble(plan, folder, settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await _begin(app, settings)
+        await _until_stopped(app, path, api_socket, stop)
+    finally:
+        api_socket.close()
+        await _end(app, stop_proxy=stop_proxy)
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be made: {error.strerror or error}; say --state DIR") from None
+    return folder.resolve()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the API's port before anything is started, so that a taken one costs nothing."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UnreachableError(
+            f"the control API can't listen on {host}:{port}: {error.strerror or error}; "
+            "stop what holds the port, or choose another with --api-port (0 takes a free one)"
+        ) from None
+    return listener
+
+
+def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
+    clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
+    collector = Collector(
+        clock=clock,
+        tick_s=settings.tick_s,
+        lateness_s=settings.lateness_s,
+        key=_kept_key(folder / TELEMETRY_KEY),
+        port=_kept_port(folder / "collector.port"),
+    )
+    database = settings.database or f"sqlite:///{folder / STORE_FILE}"
+    store = SqlStore(database)
+    proxy_folder = folder / PROXY_FOLDER
+    proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
+    switch = HaproxyRollback(proxy_folder)
+    parts = Parts(store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock)
+    controller = Controller(plan, parts)
+    collector.on_failure = controller.wake.set
+    return _App(plan, folder, proxy, switch, collector, store, controller, clock)
+
+
+async def _begin(app: _App, settings: Settings) -> None:
+    await app.store.open()
+    await app.collector.start()
+    await app.controller.start()
+    log.info(
+        "%s: clients at %s, a tick is %g s of plan time at speed %g",
+        app.plan.name,
+        app.plan.api.listen,
+        settings.tick_s,
+        settings.speed,
+    )
+
+
+async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop: asyncio.Event) -> None:
+    token = new_token()
+    served = Served(controller=app.controller, store=app.store, telemetry=app.collector, clock=app.clock, token=token)
+    config = uvicorn.Config(make_api(served), log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours end everything in order
+    host, port = api_socket.getsockname()[:2]
+    url = f"http://{host}:{port}"
+    api = asyncio.create_task(server.serve(sockets=[api_socket]))
+    controller = asyncio.create_task(app.controller.run())
+    stopped = asyncio.create_task(stop.wait())
+    Control(rollout=app.plan.name, url=url, token=token, plan=str(path), pid=os.getpid()).write(app.folder)
+    log.info("%s: control API at %s; try `crossfade status`", app.plan.name, url)
+    try:
+        done, _ = await asyncio.wait({api, controller, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            task.result()  # a task that ended by itself did so by a fault: say which
+    finally:
+        server.should_exit = True
+        stopped.cancel()
+        controller.cancel()
+        await asyncio.gather(api, controller, stopped, return_exceptions=True)
+
+
+async def _end(app: _App, *, stop_proxy: bool) -> None:
+    (app.folder / CONTROL_FILE).unlink(missing_ok=True)
+    if stop_proxy:
+        await app.proxy.stop()
+    await app.proxy.close()
+    await app.switch.close()
+    await app.collector.close()
+    await app.store.close()
+    if not stop_proxy:
+        log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
+
+
+def _kept_key(path: Path) -> bytes:
+    """Return the key of user hashes: the same after a restart, so that a user's first failure stays the first."""
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    key = new_key()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+    return key
+
+
+def _kept_port(path: Path) -> int:
+    """Return the collector's port: the same after a restart, because a running proxy reports to it."""
+    with suppress(FileNotFoundError, ValueError):
+        return int(path.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    path.write_text(str(port))
+    return port
+
+
+def _epoch(folder: Path) -> float:
+    """Return when a scaled clock began: a restarted demonstration goes on in the same plan time."""
+    path = folder / EPOCH_FILE
+    with suppress(FileNotFoundError, ValueError):
+        return float(path.read_text())
+    epoch = SystemClock().now()
+    path.write_text(repr(epoch))
+    return epoch
+
+
+async def rollback_direct(folder: Path) -> RollbackReport:
+    """Put every user on V1 at the proxy of a rollout's folder; needs nothing else to run."""
+    switch = HaproxyRollback(folder / PROXY_FOLDER)
+    try:
+        return await roll_back([switch], None, SystemClock())
+    finally:
+        await switch.close()
+
+
+async def stop_proxy(folder: Path) -> str:
+    """Stop the proxy of a rollout's folder; return what was done."""
+    pid = await stop_proxy_in(folder / PROXY_FOLDER)
+    if pid is None:
+        raise CrossfadeError(f"no proxy runs for {folder.name}")
+    return f"the proxy of {folder.name} (pid {pid}) has stopped"

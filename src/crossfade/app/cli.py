@@ -1,0 +1,262 @@
+"""The `crossfade` command. Only click is imported at the start: help and errors must be there at once.
+
+Exit codes: 0 done · 1 failed · 2 the plan or the command is wrong · 3 the rollout is in another state than
+assumed · 4 nobody answered.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="For people or for programs."
+)
+_STATE = click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    envvar="CROSSFADE_STATE",
+    default=".crossfade",
+    show_default=True,
+    help="Folder that holds one folder per rollout.",
+)
+_ROLLOUT = click.argument("rollout", required=False)
+_REASON = click.option("--reason", default="", help="Kept in the history.")
+_PLAN = click.argument("plan", type=click.Path(path_type=Path))
+
+
+class _Group(click.Group):
+    """Turns our errors into one message and the documented exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            sys.exit(0)
+        except Exception as error:
+            from crossfade.errors import CrossfadeError
+
+            if not isinstance(error, CrossfadeError):
+                raise
+            click.echo(str(error) if error.exit_code == 2 else f"crossfade: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="crossfade")
+def main() -> None:
+    """Move the clients of an HTTP API from V1 to V2 by a written plan."""
+
+
+# ── plans ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@main.command()
+@_PLAN
+@_OUTPUT
+def check(plan: Path, output: str) -> None:
+    """Read PLAN, report every mistake, or print what it says."""
+    from crossfade.app import commands
+
+    commands.check(plan, output)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of plan files, for editors."""
+    from crossfade.app import commands
+
+    commands.schema()
+
+
+@main.command()
+@click.argument("user")
+@click.option("--plan", type=click.Path(path_type=Path), help="Answer from a plan file, for each of its phases.")
+@click.option("--phase", help="Only this phase of the plan file.")
+@click.option("--rollout", help="Which rollout, where several are kept.")
+@_STATE
+@_OUTPUT
+def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, state: Path, output: str) -> None:
+    """Tell which version USER gets, and why."""
+    from crossfade.app import commands
+
+    commands.whois(user, plan=plan, phase=phase, state=state, rollout=rollout, output=output)
+
+
+# ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@main.command()
+@_PLAN
+@_STATE
+@click.option(
+    "--api-port",
+    type=click.IntRange(0, 65535),
+    default=8090,
+    show_default=True,
+    envvar="CROSSFADE_API_PORT",
+    help="Loopback port of the control API; 0 takes a free one.",
+)
+@click.option(
+    "--database", default="", envvar="CROSSFADE_DATABASE", help="URL of the store; default: SQLite in the state."
+)
+@click.option(
+    "--tick",
+    "tick_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    envvar="CROSSFADE_TICK_S",
+    help="Length of a tick, plan seconds.",
+)
+@click.option(
+    "--lateness",
+    "lateness_s",
+    type=click.FloatRange(min=0),
+    default=15.0,
+    show_default=True,
+    envvar="CROSSFADE_LATENESS_S",
+    help="How long a tick waits for its slowest requests, real seconds.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    envvar="CROSSFADE_SPEED",
+    help="Plan seconds per real second; above 1 only for demonstrations.",
+)
+@click.option("--stop-proxy", is_flag=True, help="Stop the proxy too when this ends; by default it goes on serving.")
+def serve(plan: Path, state: Path, stop_proxy: bool, **options: Any) -> None:
+    """Carry PLAN out: controller, collector, proxy and control API in one process."""
+    from crossfade.app.bootstrap import serve as run
+    from crossfade.app.settings import Settings
+
+    run(plan, Settings(state=state, **options), stop_proxy=stop_proxy)
+
+
+@main.command()
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Plan seconds per real second.")
+@click.option("--users", type=click.IntRange(min=1), help="How many simulated users.")
+@click.option("--rate", type=click.FloatRange(min=1), help="Mean requests per real second.")
+@click.option("--seed", type=int, help="Of the simulated traffic.")
+@click.option("--report", type=click.Path(path_type=Path), help="Where the written report goes.")
+@click.option("--no-defect", is_flag=True, help="Leave the scripted V2 defect out.")
+@click.option("--no-outage", is_flag=True, help="Leave the weather outage out.")
+@click.option("--keep", is_flag=True, help="Keep the demo's folder.")
+@click.option("--plain", is_flag=True, help="Lines instead of a live screen.")
+def demo(**options: Any) -> None:
+    """Watch the shipped plan move 2,000 simulated users from V1 to V2, on real parts."""
+    from crossfade.app.demo.command import DemoOptions, run_demo
+
+    sys.exit(run_demo(DemoOptions(**{key: value for key, value in options.items() if value is not None})))
+
+
+# ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+def status(rollout: str | None, state: Path, output: str) -> None:
+    """Tell where a rollout is: phase, gates as a checklist, last decision."""
+    from crossfade.app import commands
+
+    commands.status(rollout, state, output)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many decisions.")
+def why(rollout: str | None, state: Path, output: str, count: int) -> None:
+    """Tell why: the latest decisions, each in one sentence."""
+    from crossfade.app import commands
+
+    commands.why(rollout, state, output, count)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this revision.")
+def events(rollout: str | None, state: Path, output: str, after: int) -> None:
+    """List what happened to a rollout."""
+    from crossfade.app import commands
+
+    commands.events(rollout, state, output, after)
+
+
+# ── acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _verb(name: str, text: str) -> None:
+    @main.command(name, help=text)
+    @_ROLLOUT
+    @_STATE
+    @_OUTPUT
+    @_REASON
+    def command(rollout: str | None, state: Path, output: str, reason: str) -> None:
+        from crossfade.app import commands
+
+        commands.verb(name, rollout, state, output, reason)
+
+
+_verb("promote", "Enter the next phase now, whatever its gates say.")
+_verb("pause", "Stop promotions; the split stays and guardrails are watched.")
+_verb("resume", "Allow promotions again.")
+_verb("approve", "Approve leaving the present phase.")
+_verb("abort", "Put everybody on V1 and end the rollout for good.")
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+@_REASON
+@click.option("--phase", help="Start again in this phase; default: the one that was rolled back.")
+def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str | None) -> None:
+    """Start again after a rollback, with the same assignment and new evidence."""
+    from crossfade.app import commands
+
+    commands.verb("retry", rollout, state, output, reason, phase=phase)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+@_REASON
+@click.option("--direct", is_flag=True, help="At the proxy itself: needs no controller, store or collector.")
+def rollback(rollout: str | None, state: Path, output: str, reason: str, direct: bool) -> None:
+    """Put every user on V1 now."""
+    from crossfade.app import commands
+
+    commands.rollback(rollout, state, output, reason, direct=direct)
+
+
+@main.group()
+def proxy() -> None:
+    """Look after the proxy process itself."""
+
+
+@proxy.command("stop")
+@_ROLLOUT
+@_STATE
+def proxy_stop(rollout: str | None, state: Path) -> None:
+    """Stop a rollout's proxy after its clients are finished."""
+    from crossfade.app import commands
+
+    commands.stop_proxy(rollout, state)

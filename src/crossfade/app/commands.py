@@ -1,0 +1,122 @@
+"""What the commands do, apart from `serve` and `demo`. Each imports what it needs: a verb must be there at once."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from crossfade.app import render
+from crossfade.app.client import Client
+from crossfade.app.control import find_folder, read_control
+from crossfade.errors import CrossfadeError, UnreachableError, UsageError
+
+
+def _say(output: str, data: Any, text: str) -> None:
+    click.echo(json.dumps(data, indent=2, default=str) if output == "json" else text)
+
+
+def _client(rollout: str | None, state: Path) -> Client:
+    return Client(read_control(find_folder(state, rollout)))
+
+
+def check(path: Path, output: str) -> None:
+    """Print what a plan says; PlanError with every mistake where it can't be meant."""
+    from crossfade.app.planfile import load_plan, summarise
+
+    plan = load_plan(path)
+    _say(output, render.plan_data(plan), summarise(plan))
+
+
+def schema() -> None:
+    """Print the JSON Schema."""
+    from crossfade.app.planfile import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def whois(user: str, *, plan: Path | None, phase: str | None, state: Path, rollout: str | None, output: str) -> None:
+    """Tell which version a user gets now, or in the phases of a plan file."""
+    if plan is None:
+        if phase is not None:
+            raise UsageError("--phase goes with --plan; without it the answer is about the phase the rollout is in")
+        answer = _client(rollout, state).get(f"/users/{_quoted(user)}")
+        _say(output, answer, render.whois([answer]))
+        return
+    from crossfade.app import views
+    from crossfade.app.planfile import load_plan
+
+    loaded = load_plan(plan)
+    answers = [
+        views.whois_view(loaded, user, entry.split, killed=False, phase=entry.name)
+        for entry in loaded.phases
+        if phase in (None, entry.name)
+    ]
+    if not answers:
+        raise UsageError(f"there is no phase {phase!r}; the plan has {', '.join(p.name for p in loaded.phases)}")
+    _say(output, answers, render.whois(answers))
+
+
+def _quoted(user: str) -> str:
+    return quote(user, safe="")
+
+
+def status(rollout: str | None, state: Path, output: str) -> None:
+    """Print where a rollout is."""
+    data = _client(rollout, state).get("")
+    _say(output, data, render.status(data))
+
+
+def why(rollout: str | None, state: Path, output: str, count: int) -> None:
+    """Print the latest decisions."""
+    data = _client(rollout, state).get(f"/decisions?limit={count}")
+    _say(output, data, render.decisions(data))
+
+
+def events(rollout: str | None, state: Path, output: str, after: int) -> None:
+    """Print the history."""
+    data = _client(rollout, state).get(f"/events?after={after}")
+    _say(output, data, render.events(data))
+
+
+def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, **more: str | None) -> None:
+    """Ask the controller for something and print where the rollout is then."""
+    body: dict[str, object] = {"by": _person(), "reason": reason}
+    body |= {key: value for key, value in more.items() if value is not None}
+    data = _client(rollout, state).post(f"/{name}", body)
+    _say(output, data, render.after_verb(name, data))
+
+
+def rollback(rollout: str | None, state: Path, output: str, reason: str, *, direct: bool) -> None:
+    """Roll back through the controller, or at the proxy itself."""
+    if not direct:
+        try:
+            verb("rollback", rollout, state, output, reason)
+        except UnreachableError as error:
+            raise UnreachableError(f"{error}\nnow: crossfade rollback --direct") from None
+        return
+    from crossfade.app import bootstrap
+
+    report = asyncio.run(bootstrap.rollback_direct(find_folder(state, rollout)))
+    _say(output, report.as_data(), report.sentence)
+    if not report.complete:
+        raise CrossfadeError("not every node confirmed; see above for what was done and what was not")
+
+
+def stop_proxy(rollout: str | None, state: Path) -> None:
+    """Stop the proxy that serves a rollout."""
+    from crossfade.app import bootstrap
+
+    click.echo(asyncio.run(bootstrap.stop_proxy(find_folder(state, rollout))))
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,63 @@
+"""The control file: how a command on this machine finds the controller and proves that it may speak to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from crossfade.errors import UnreachableError, UsageError
+
+CONTROL_FILE = "control.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What a running controller leaves for commands, readable by its user alone."""
+
+    rollout: str
+    url: str
+    token: str
+    plan: str
+    """Absolute path of the plan file."""
+    pid: int
+
+    def write(self, folder: Path) -> None:
+        """Write the control file with mode 0600, atomically."""
+        temporary = folder / f".{CONTROL_FILE}.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+        temporary.replace(folder / CONTROL_FILE)
+
+
+def find_folder(state: Path, rollout: str | None) -> Path:
+    """Return the folder of the rollout meant; raises UsageError where none or several could be."""
+    if rollout is not None:
+        folder = state / rollout
+        if not folder.is_dir():
+            raise UsageError(f"there is no rollout {rollout!r} in {state}; `crossfade serve PLAN` starts one")
+        return folder
+    folders = sorted(path for path in state.glob("*") if path.is_dir()) if state.is_dir() else []
+    if not folders:
+        raise UsageError(f"there is no rollout in {state}; start one with `crossfade serve PLAN`, or say --state DIR")
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise UsageError(f"{state} holds several rollouts ({names}); name one")
+    return folders[0]
+
+
+def read_control(folder: Path) -> Control:
+    """Read a rollout's control file; raises UnreachableError where there is none that can be read."""
+    path = folder / CONTROL_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Control(**data)
+    except FileNotFoundError:
+        raise UnreachableError(
+            f"no controller has served {folder.name} from {folder}; start it with `crossfade serve PLAN`"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UnreachableError(f"{path} can't be read: {error}; restart the controller") from None

@@ -1,0 +1,122 @@
+"""What commands print for people: plain text that fits 80 columns where its content does."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from crossfade.core.plan import Plan
+from crossfade.core.words import duration, moment, percent
+
+_MARKS = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◌", "BLIND": "?"}
+WIDTH = 80
+
+
+def _wrapped(text: str, indent: str, first: str = "") -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=first or indent, subsequent_indent=indent)
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """Return a plan's outline for programs."""
+    return {
+        "rollout": plan.name,
+        "digest": plan.digest,
+        "salt": plan.assignment.salt,
+        "phases": [
+            {
+                "name": phase.name,
+                "target": phase.target,
+                "split": {"everyone": phase.split.everyone, "cohorts": dict(phase.split.cohorts)},
+                "soak_s": phase.soak_s,
+                "margin": phase.margin,
+                "gates": [gate.text for gate in phase.gates],
+            }
+            for phase in plan.phases
+        ],
+        "metrics": [
+            {"name": metric.name, "kind": metric.kind.value, "guard": metric.guard.text if metric.guard else None}
+            for metric in plan.metrics
+        ],
+    }
+
+
+def whois(answers: list[dict[str, Any]]) -> str:
+    """Return one line per phase: version and why."""
+    return "\n".join(f"{a['phase']:<10} {a['version']}  {a['reason']}" for a in answers)
+
+
+def status(data: dict[str, Any]) -> str:
+    """Return where a rollout is, its checklist and its last decision."""
+    phase = data["phase"]
+    held = f", holding: {data['held_kind']}" if data["held"] else ""
+    lines = [
+        f"{data['rollout']}: {data['state'].upper().replace('_', ' ')}{held}",
+        f"Phase     {phase['index'] + 1} of {phase['count']}, {phase['name']}, since {moment(phase['since'])}",
+        f"Split     {_split(data)}",
+        f"Requests  V1 {data['requests']['v1']:,}, V2 {data['requests']['v2']:,} in this phase",
+        *_nodes(data["nodes"]),
+    ]
+    if data["gates"] and data["state"] in ("running", "paused"):
+        lines += ["", "Gates", *(_gate(gate) for gate in data["gates"])]
+    if data["alerts"]:
+        lines += ["", "Alerts", *(_wrapped(text, "    ", f"  ! {key}: ") for key, text in data["alerts"].items())]
+    if data["rollback_reason"] and data["state"] in ("rolled_back", "aborted"):
+        lines += ["", _wrapped(f"Rolled back: {data['rollback_reason']}", "  ")]
+    if data["decision"]:
+        lines += ["", _wrapped(data["decision"]["sentence"], "  ", "Decision  ")]
+    if data["fenced"]:
+        lines += ["", f"This controller may not act: {data['fenced']}"]
+    return "\n".join(lines)
+
+
+def _split(data: dict[str, Any]) -> str:
+    if data["killed"]:
+        return "everyone on V1"
+    cohorts = [f"{name} {percent(share)}" for name, share in data["split"]["cohorts"].items()]
+    inside = f" ({', '.join(cohorts)}, everyone else {percent(data['split']['everyone'])})" if cohorts else ""
+    seen = "" if data["weight_seen"] is None else f"; seen {percent(data['weight_seen'])} of requests"
+    applied = "" if data["applied"] else "; not yet confirmed by the proxy"
+    return f"{percent(data['weight'])} of users on V2{inside}{seen}{applied}"
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
+    return [f"Proxy     {n['node']}: {'serving' if n['reachable'] else n['error']}" for n in nodes]
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    left = "" if not gate["left_s"] else f" (about {duration(gate['left_s'])} left)"
+    return _wrapped(f"{gate['evidence']}{left}", " " * 6, f"  {_MARKS[gate['verdict']]} {gate['gate']}: ")
+
+
+def decisions(data: list[dict[str, Any]]) -> str:
+    """Return the latest decisions, newest first."""
+    if not data:
+        return "nothing has been decided yet"
+    return "\n".join(_wrapped(str(d["sentence"]), " " * 21, f"{moment(d['at'])}  ") for d in data)
+
+
+def events(data: list[dict[str, Any]]) -> str:
+    """Return the history, oldest first."""
+    return "\n".join(
+        _wrapped(_fields(event["data"]), " " * 26, f"{event['revision']:>4} {moment(event['at'])}  {event['kind']} ")
+        for event in data
+    )
+
+
+def _fields(data: dict[str, Any]) -> str:
+    parts = [f"{key}={value}" for key, value in data.items() if value not in ("", None, {}, [])]
+    return ", ".join(parts) or "."
+
+
+def after_verb(name: str, data: dict[str, Any]) -> str:
+    """Return one line: what was done and where the rollout is."""
+    done = {
+        "promote": f"promoted to {data['phase']['name']}",
+        "pause": "paused: no promotions; guardrails are watched",
+        "resume": "resumed",
+        "approve": f"approved leaving {data['phase']['name']}",
+        "rollback": "rolled back: everyone is on V1",
+        "abort": "aborted: everyone is on V1, the rollout is over",
+        "retry": f"started again in {data['phase']['name']}",
+    }[name]
+    return f"{data['rollout']} {done}; {_split(data)}"

@@ -1,0 +1,32 @@
+"""Settings: flag > CROSSFADE_* environment > default. Secrets come from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How a controller runs on this machine; the plan says what it does."""
+
+    model_config = SettingsConfigDict(env_prefix="CROSSFADE_", extra="ignore")
+
+    state: Path = Path(".crossfade")
+    """Folder that holds one folder per rollout: proxy files, store, control file."""
+    database: str = ""
+    """SQLAlchemy URL of the store; empty: SQLite in the rollout's folder."""
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8090, ge=0, le=65535)
+    """0 takes a free port."""
+    tick_s: float = Field(default=10.0, gt=0)
+    """Length of a tick in plan seconds."""
+    lateness_s: float = Field(default=15.0, ge=0)
+    """Real seconds that a tick waits for its slowest requests."""
+    speed: float = Field(default=1.0, gt=0)
+    """Plan seconds per real second; above 1 only for demonstrations."""
+
+    def folder(self, rollout: str) -> Path:
+        """Return the folder of a rollout."""
+        return self.state / rollout

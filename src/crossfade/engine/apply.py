@@ -1,0 +1,76 @@
+"""Carrying out one wanted state: set it, read it back, or raise. Doing it again changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crossfade.core.events import SplitApplied
+from crossfade.core.plan import Plan
+from crossfade.core.rollout import Rollout
+from crossfade.core.split import Split
+from crossfade.ports import NodeState, Proxy, ProxyState
+
+
+def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
+    """Return the complete state that the proxy ought to have."""
+    return ProxyState(
+        generation=rollout.generation,
+        split=rollout.wanted_split(plan),
+        killed=rollout.wanted_killed,
+    )
+
+
+async def apply(proxy: Proxy, wanted: ProxyState, now: float) -> SplitApplied:
+    """Set the wanted state on every node and return the fact to record; raises what `Proxy.apply` raises."""
+    await proxy.apply(wanted)
+    return SplitApplied(
+        at=now,
+        generation=wanted.generation,
+        everyone=wanted.split.everyone,
+        cohorts=dict(wanted.split.cohorts),
+        killed=wanted.killed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How the nodes differ from what is wanted."""
+
+    differing: tuple[tuple[str, str], ...] = ()
+    """Node and what differs there, for nodes that must be set again."""
+    unreachable: tuple[tuple[str, str], ...] = ()
+    killed: tuple[str, ...] = ()
+    """Nodes that put everybody on V1 although nobody here asked for it: somebody used the short way."""
+    later_generation: int | None = None
+    """Of another controller that acts; this one must not."""
+
+
+def compare(wanted: ProxyState, nodes: Sequence[NodeState]) -> Drift:
+    """Return how what the nodes report differs from what is wanted."""
+    differing, unreachable, killed, generations = [], [], [], []
+    for node in nodes:
+        if node.state is None:
+            unreachable.append((node.node, node.error or "does not answer"))
+            continue
+        if node.state.generation > wanted.generation:
+            generations.append(node.state.generation)
+        elif node.state.killed and not wanted.killed:
+            killed.append(node.node)
+        elif (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
+            differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
+    return Drift(
+        differing=tuple(differing),
+        unreachable=tuple(unreachable),
+        killed=tuple(killed),
+        later_generation=max(generations, default=None),
+    )
+
+
+def _words(state: ProxyState) -> str:
+    return "everyone on V1" if state.killed else _split_words(state.split)
+
+
+def _split_words(split: Split) -> str:
+    parts = [f"{name} {share}" for name, share in split.cohorts.items()]
+    return ", ".join([*parts, f"everyone else {split.everyone}"]) + " basis points"

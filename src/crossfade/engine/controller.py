@@ -1,0 +1,443 @@
+"""One rollout's controller: observe, decide, record, apply, read back. Everything that acts passes through here.
+
+A promotion is recorded before the proxy is set (intent), and its result after it was read back (fact); a crash
+between the two leaves an intent that the next tick carries out. A rollback goes the other way round: the proxy
+first, without waiting for a tick, a lock or the store, and the record after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from crossfade.core import events as e
+from crossfade.core.decide import (
+    BeginHold,
+    ClearAlert,
+    Command,
+    Complete,
+    Decision,
+    EndHold,
+    Promote,
+    RaiseAlert,
+    RollBack,
+    decide,
+)
+from crossfade.core.evidence import book
+from crossfade.core.evidence.sums import Tick
+from crossfade.core.gates import Surroundings
+from crossfade.core.machine import State, allowed, refusal
+from crossfade.core.observation import Blindness, Observation
+from crossfade.core.plan import Plan
+from crossfade.core.rollout import Rollout
+from crossfade.engine.apply import Drift, apply, compare, wanted_state
+from crossfade.engine.journal import Journal
+from crossfade.engine.rollback import RollbackReport, roll_back
+from crossfade.errors import (
+    ConflictError,
+    CrossfadeError,
+    ProxyError,
+    StaleGenerationError,
+    StoreError,
+    UnreachableError,
+    UsageError,
+)
+from crossfade.ports import Clock, NodeState, Proxy, ProxyState, RollbackSwitch, Store, StoredEvent, Telemetry
+
+log = logging.getLogger("crossfade.controller")
+
+UNSAVED_TICKS = 10_000
+"""Ticks kept in memory while the store is down; older ones are in the evidence all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often the controller looks, in real seconds."""
+
+    look_s: float = 0.25
+    """Between looks for gross breaches and closed ticks; a failure on V2 asks for a look at once."""
+    observe_s: float = 1.0
+    """Between looks at the proxy's own report, and between decisions at least."""
+    gross_s: float = 1.0
+    """How far back a look for gross breaches goes."""
+    keep_decision_s: float = 60.0
+    """Between stored decisions that say the same as the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a controller is made of."""
+
+    store: Store
+    proxy: Proxy
+    switch: RollbackSwitch
+    telemetry: Telemetry
+    clock: Clock
+
+
+class Controller:
+    """Carries out one plan. `run` is its life; the verbs are what people ask of it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        parts: Parts,
+        *,
+        pace: Pace | None = None,
+        listeners: Sequence[Callable[[StoredEvent], None]] = (),
+    ) -> None:
+        self.plan = plan
+        self.pace = pace or Pace()
+        self.nodes: Sequence[NodeState] = ()
+        self.seen = Observation()
+        self.around = Surroundings()
+        self.decision: Decision | None = None
+        self.fenced: str | None = None
+        """Why this controller may not act; None while it may."""
+        self.wake = asyncio.Event()
+        """Set to have a look at once."""
+        self._parts = parts
+        self._journal = Journal(parts.store, plan.name, listeners)
+        self._evidence = book.begin(plan, parts.clock.now())
+        self._acting = asyncio.Lock()
+        self._rollbacks = 0
+        self._unsaved: list[Tick] = []
+        self._saved: tuple[float, str] = (float("-inf"), "")
+        self._observed_at = float("-inf")
+
+    @property
+    def rollout(self) -> Rollout:
+        """Return the rollout as of its latest event."""
+        return self._journal.rollout
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Load or begin the rollout and have the proxy serve what is wanted.
+
+        Raises ConflictError where the rollout was started from another plan, StoreError where its history can't
+        be read, ProxyError where the proxy refuses to start.
+        """
+        journal, now = self._journal, self._now()
+        await journal.load()
+        journal.check_digest(self.plan.digest)
+        fresh = journal.rollout.state is State.PENDING
+        if fresh:
+            await journal.record(e.RolloutStarted(at=now, plan=self.plan.name, digest=self.plan.digest))
+        else:
+            await journal.record(e.ControllerStarted(at=now))
+        await self._load_evidence(fresh)
+        await self._parts.proxy.start()
+        async with self._acting:
+            self.nodes = await self._parts.proxy.observe()
+            if not fresh and await self._found_rolled_back():
+                return
+            await self._assert_wanted()
+
+    async def run(self) -> None:
+        """Look until cancelled. What goes wrong in one look is logged, and the next one looks again."""
+        while True:
+            try:
+                await self.tick()
+            except ConflictError as error:
+                log.error("somebody else has written; reading the history anew: %s", error)
+                await self._reload()
+            except CrossfadeError as error:
+                log.error("this look failed: %s", error)
+            await self._pause()
+
+    async def _reload(self) -> None:
+        try:
+            await self._journal.load()
+        except (StoreError, UnreachableError) as error:
+            log.error("the history can't be read: %s", error)
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self.wake.wait(), self.pace.look_s)
+        except TimeoutError:
+            return
+        self.wake.clear()
+
+    async def tick(self) -> None:
+        """Look once, decide, and carry the decision out."""
+        if await self._gross_breach():
+            return
+        async with self._acting:
+            ticks = self._parts.telemetry.closed_ticks()
+            self._absorb(ticks)
+            due = self._parts.clock.monotonic() - self._observed_at >= self.pace.observe_s
+            if not ticks and not due:
+                return
+            self._observed_at = self._parts.clock.monotonic()
+            stored = await self._save_evidence()
+            self.nodes = await self._parts.proxy.observe()
+            if self.rollout.state is not State.ABORTED and await self._found_rolled_back():
+                return
+            await self._mend_drift()
+            decision = await self._look(stored)
+            await self._keep(decision)
+            await self._carry_out(decision.commands)
+
+    # ── looking ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _now(self) -> float:
+        return self._parts.clock.now()
+
+    async def _load_evidence(self, fresh: bool) -> None:
+        kept = None if fresh else await self._parts.store.evidence(self.plan.name)
+        if kept is None:
+            self._evidence = self._begin_evidence(self.rollout.phase, self._now())
+        else:
+            self._evidence = book.load(self.plan, kept[1])
+
+    def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
+        return book.enter_phase(self.plan, book.begin(self.plan, at), phase, at)
+
+    def _absorb(self, ticks: Sequence[Tick]) -> None:
+        if ticks:
+            self._evidence = book.absorb(self.plan, self._evidence, ticks)
+            self._unsaved = [*self._unsaved, *ticks][-UNSAVED_TICKS:]
+
+    async def _save_evidence(self) -> str | None:
+        """Keep ticks with the evidence that includes them; return why that was not possible."""
+        try:
+            await self._journal.catch_up()
+            state = book.dump(self._evidence) if self._unsaved else b""
+            while self._unsaved:
+                await self._parts.store.save_tick(self.plan.name, self._unsaved[0], state)
+                del self._unsaved[0]
+        except (StoreError, UnreachableError) as error:
+            return str(error)
+        return None
+
+    async def _look(self, store_error: str | None) -> Decision:
+        """Read the evidence and decide."""
+        now = self._now()
+        seen = book.read(self.plan, self._evidence, now)
+        if store_error is not None:
+            unseen = Blindness(what="store", since=now, reason=f"decisions can't be kept: {store_error}")
+            seen = replace(seen, blind=(*seen.blind, unseen))
+        self.seen = seen
+        drift = "; ".join(f"{name}: {what}" for name, what in self._drift().unreachable) or self.fenced
+        self.around = Surroundings(rollback_ready=await self._parts.switch.ready(), drift=drift)
+        self.decision = decide(self.plan, self.rollout, seen, self.around, now)
+        return self.decision
+
+    async def _keep(self, decision: Decision) -> None:
+        """Store a decision that says something new, and one a minute all the same."""
+        real = self._parts.clock.monotonic()
+        at, last = self._saved
+        if decision.outcome.value == last and not decision.commands and real - at < self.pace.keep_decision_s:
+            return
+        record = {
+            "outcome": decision.outcome.value,
+            "sentence": decision.sentence,
+            "phase": self.plan.phases[self.rollout.phase].name,
+            "state": self.rollout.state.value,
+            "revision": self.rollout.revision,
+            "commands": [type(command).__name__ for command in decision.commands],
+            "gates": [{"gate": g.text, "verdict": g.verdict.value, "evidence": g.evidence} for g in decision.gates],
+            "seen": _fields(self.seen),
+        }
+        try:
+            await self._parts.store.save_decision(self.plan.name, self._now(), record)
+        except (StoreError, UnreachableError) as error:
+            log.error("a decision could not be kept: %s", error)
+            return
+        self._saved = (real, decision.outcome.value)
+
+    # ── acting ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _carry_out(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            now = self._now()
+            match command:
+                case RollBack():
+                    await self._roll_back_now(command, by="")
+                case Promote():
+                    await self._enter(command.phase, command.reason, by="")
+                case Complete():
+                    await self._journal.record(e.RolloutCompleted(at=now, reason=command.reason))
+                case BeginHold():
+                    await self._journal.record(e.HoldBegan(at=now, kind=command.kind, reason=command.reason))
+                case EndHold():
+                    await self._journal.record(e.HoldEnded(at=now, reason=command.reason))
+                case RaiseAlert():
+                    await self._journal.record(e.AlertRaised(at=now, key=command.key, sentence=command.sentence))
+                case ClearAlert():
+                    await self._journal.record(e.AlertCleared(at=now, key=command.key, sentence=command.sentence))
+
+    async def _enter(self, phase: int, reason: str, by: str) -> None:
+        """Record the intent, set the proxy, read it back, record the fact."""
+        self._must_not_be_fenced()
+        before, now = self._rollbacks, self._now()
+        name = self.plan.phases[phase].name
+        await self._journal.record(e.PhasePromoted(at=now, phase=phase, name=name, reason=reason, by=by))
+        self._evidence = book.enter_phase(self.plan, self._evidence, phase, now)
+        if self._rollbacks == before:
+            await self._assert_wanted()
+
+    async def _assert_wanted(self) -> None:
+        """Set the wanted state and record that it was read back; a rollback that came meanwhile wins."""
+        self._must_not_be_fenced()
+        before, wanted = self._rollbacks, wanted_state(self.plan, self.rollout)
+        try:
+            applied = await apply(self._parts.proxy, wanted, self._now())
+        except StaleGenerationError as error:
+            if self._rollbacks == before:
+                self.fenced = str(error)
+            raise
+        finally:
+            if self._rollbacks != before:
+                await roll_back([self._parts.switch], self.rollout.generation, self._parts.clock)
+        if self._rollbacks == before and self.rollout.applied_generation != wanted.generation:
+            await self._journal.record(applied)
+
+    def _must_not_be_fenced(self) -> None:
+        if self.fenced is not None:
+            raise ConflictError(f"another controller has acted since: {self.fenced}")
+
+    def _wanted(self) -> ProxyState:
+        return wanted_state(self.plan, self.rollout)
+
+    def _drift(self) -> Drift:
+        return compare(self._wanted(), self.nodes)
+
+    async def _found_rolled_back(self) -> bool:
+        """Record a rollback that was made at the proxy itself; tell whether there was one."""
+        drift = self._drift()
+        if not drift.killed or not allowed(self.rollout.state, e.RolledBack):
+            return False
+        log.warning("%s: rolled back at the proxy", ", ".join(drift.killed))
+        self._rollbacks += 1
+        report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
+        reason = f"the proxy was rolled back directly on {', '.join(drift.killed)}"
+        await self._journal.record_done(self._rolled_back(report, reason, "proxy", by="", users_hurt=0))
+        return True
+
+    async def _mend_drift(self) -> None:
+        """Set the proxy again where it differs; what can't be set is left to `decide` as a reason to hold."""
+        drift = self._drift()
+        if drift.later_generation is not None:
+            self.fenced = f"the proxy carries generation {drift.later_generation}, ours is {self.rollout.generation}"
+        if self.fenced is not None:
+            return
+        now = self._now()
+        for node, detail in drift.differing:
+            if self.rollout.applied_generation == self.rollout.generation:
+                await self._journal.record(e.DriftFound(at=now, node=node, detail=detail))
+        pending = self.rollout.applied_generation != self.rollout.generation
+        if (drift.differing or pending) and not drift.unreachable:
+            try:
+                await self._assert_wanted()
+            except (ProxyError, UnreachableError) as error:
+                log.error("the proxy could not be set: %s", error)
+
+    async def _gross_breach(self) -> bool:
+        """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock."""
+        if self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
+            return False
+        recent = self._parts.telemetry.recent(self.pace.gross_s)
+        breach = book.gross(self.plan, recent)
+        if breach is None:
+            return False
+        command = RollBack(trigger=breach.metric, reason=breach.sentence, users_hurt=breach.k2)
+        await self._roll_back_now(command, by="")
+        return True
+
+    async def _roll_back_now(self, command: RollBack, by: str) -> RollbackReport:
+        self._rollbacks += 1
+        report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
+        fact = self._rolled_back(report, command.reason, command.trigger, by=by, users_hurt=command.users_hurt)
+        await self._journal.record_done(fact)
+        return report
+
+    def _rolled_back(
+        self, report: RollbackReport, reason: str, trigger: str, *, by: str, users_hurt: int
+    ) -> e.RolledBack:
+        return e.RolledBack(
+            at=self._now(),
+            reason=reason,
+            trigger=trigger,
+            took_s=report.took_s,
+            nodes=report.outcomes(),
+            users_hurt=users_hurt,
+            by=by,
+        )
+
+    # ── what people ask for ─────────────────────────────────────────────────────────────────────────────
+
+    async def promote(self, by: str, reason: str) -> Rollout:
+        """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter."""
+        async with self._acting:
+            self._must_allow(e.PhasePromoted)
+            if self.rollout.phase + 1 >= len(self.plan.phases):
+                last = self.plan.phases[-1].name
+                raise ConflictError(f"{last} is the last phase; its gates complete the rollout")
+            await self._enter(self.rollout.phase + 1, reason or "by hand", by)
+            return self.rollout
+
+    async def pause(self, by: str, reason: str) -> Rollout:
+        """Stop promotions; the split stays, guardrails are watched."""
+        async with self._acting:
+            return await self._journal.record(e.Paused(at=self._now(), by=by, reason=reason))
+
+    async def resume(self, by: str, reason: str) -> Rollout:
+        """Allow promotions again."""
+        async with self._acting:
+            return await self._journal.record(e.Resumed(at=self._now(), by=by, reason=reason))
+
+    async def approve(self, by: str, reason: str) -> Rollout:
+        """Approve leaving the present phase."""
+        async with self._acting:
+            event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason)
+            return await self._journal.record(event)
+
+    async def rollback(self, by: str, reason: str) -> Rollout:
+        """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired."""
+        self._must_allow(e.RolledBack)
+        await self._roll_back_now(RollBack(trigger="person", reason=reason or "by hand"), by=by)
+        return self.rollout
+
+    async def abort(self, by: str, reason: str) -> Rollout:
+        """Put everybody on V1 and end the rollout for good."""
+        self._must_allow(e.Aborted)
+        if self.rollout.state is not State.PENDING:
+            await self._roll_back_now(RollBack(trigger="person", reason=f"abort: {reason or 'by hand'}"), by=by)
+        async with self._acting:
+            await self._journal.record(e.Aborted(at=self._now(), by=by, reason=reason))
+            await self._assert_wanted()
+            return self.rollout
+
+    async def retry(self, phase: str | None, by: str, reason: str) -> Rollout:
+        """Start again after a rollback, in the phase it happened in or the one named; evidence begins anew."""
+        async with self._acting:
+            self._must_allow(e.Retried)
+            index = self.rollout.phase if phase is None else self._phase_index(phase)
+            if index > self.rollout.phase:
+                reached = self.plan.phases[self.rollout.phase].name
+                raise ConflictError(f"phase {phase} was never reached; retry {reached} or an earlier one")
+            now, name = self._now(), self.plan.phases[index].name
+            self._parts.telemetry.closed_ticks()  # they belong to the attempt before
+            await self._journal.record(e.Retried(at=now, phase=index, name=name, by=by, reason=reason))
+            self._evidence = self._begin_evidence(index, now)
+            await self._assert_wanted()
+            return self.rollout
+
+    def _must_allow(self, event: type[e.Event]) -> None:
+        if not allowed(self.rollout.state, event):
+            raise ConflictError(refusal(self.rollout.state, event))
+
+    def _phase_index(self, name: str) -> int:
+        try:
+            return self.plan.phase_index(name)
+        except KeyError:
+            names = ", ".join(phase.name for phase in self.plan.phases)
+            raise UsageError(f"there is no phase {name!r}; the plan has {names}") from None
+
+
+def _fields(seen: Observation) -> dict[str, object]:
+    return {name: getattr(seen, name) for name in Observation.__slots__}
