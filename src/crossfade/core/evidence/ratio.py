@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-HARM_GRID: Floats = np.array([1.15, 1.3, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 20, 50, 200], dtype=np.float64)
+HARM_GRID: Floats = np.array([1.3, 1.5, 1.75, 2, 2.5, 3, 4, 5.5, 8, 12, 20, 50, 200], dtype=np.float64)
 """Alternatives, as multiples of the null's ratio: the state of one stream is one number for each."""
+
+_PRIOR = [1, 1.2, 1.2, 1.3, 1.4, 1.4, 1.3, 1.2, 1, 0.8, 0.6, 0.4, 0.2]
+HARM_PRIOR: Floats = np.array(_PRIOR, dtype=np.float64) / sum(_PRIOR)
+"""How much of the onset mass bets on each alternative: most on defects that are likely and worth finding early."""
 
 CEILING = 1e200
 """Evidence beyond this says nothing more, and products of it must not overflow."""
@@ -52,8 +56,8 @@ def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
 
     state: (rows, G), M before the first tick. mass: (T, rows), onset mass w_t >= 0, known before the tick's
     outcomes, summing to at most 1 per row over the whole rollout. log_e: (T, rows, G), overwritten.
-    Returns (T, rows, G). ``mean_G M_t + (1 - sum w)`` is a nonnegative supermartingale that starts at 1, so
-    P(ever mean M_t >= 1/alpha) <= alpha at any looking frequency (Ville).
+    Returns (T, rows, G). The mean of M_t over G by `HARM_PRIOR`, plus 1 - sum w, is a nonnegative supermartingale
+    that starts at 1, so P(mean M_t is ever >= 1/alpha) <= alpha at any looking frequency (Ville).
 
     M itself is kept, not its logarithm: M can't underflow to a state from which it doesn't recover (w is added
     before each step), the ceiling keeps it finite, and one tick or a million take the same steps to the same bits.
@@ -69,10 +73,10 @@ def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
     return values
 
 
-def log_mean(values: Floats) -> Floats:
-    """Return ln of the mean over the last axis; -inf where all are zero."""
+def log_mixture(values: Floats) -> Floats:
+    """Return ln of the mean over the alternatives (last axis), by their prior; -inf where all are zero."""
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(values.mean(axis=-1)))
+        return np.asarray(np.log(values @ HARM_PRIOR))
 
 
 def log_sum_exp(values: Floats) -> float:

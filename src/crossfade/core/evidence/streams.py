@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from crossfade.core.evidence import mass
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
-from crossfade.core.evidence.ratio import HARM_GRID, Floats, log_e_ratio, log_mean, weighted_sr
+from crossfade.core.evidence.ratio import HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
 from crossfade.core.plan import Action, Comparison, Metric, MetricKind, Plan
 
@@ -250,23 +250,31 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
 
 
 def _add_failure_streams(build: _Builder, metric: Metric, limit: float, everywhere: float) -> None:
+    """Add a failure rate's e-processes: 0.7 first failures, 0.3 repeated ones.
+
+    First failures are tested against "no worse" itself (null ratio 1), which the hash makes exactly valid; their
+    alternatives begin at 1.3, so evidence shrinks while V2 is less than 1.14 times as bad, and the margin of 1.1 is
+    kept by drift. Tested against 1.1 they need 1.4 times as many requests to see the same defect.
+    """
     first = build.measure(metric, Unit.FIRST)
     limited = build.measure(metric, Unit.LIMITED)
     distinct = build.measure(metric, Unit.DISTINCT)
     gross = min(max(0.10, 10 * limit), 0.5)
-    build.part(metric, 0.3 * everywhere, build.stream("ratio", first, 1.1))
-    build.part(metric, 0.2 * everywhere, build.stream("absolute", distinct, limit), build.stream("ratio", first, 1.0))
-    build.part(metric, 0.3 * everywhere, build.stream("ratio", limited, 1.5))
+    build.part(metric, 0.7 * everywhere, build.stream("ratio", first, 1.0))
+    build.part(metric, 0.15 * everywhere, build.stream("ratio", limited, 1.5))
     build.part(
-        metric, 0.2 * everywhere, build.stream("absolute", distinct, gross), build.stream("ratio", distinct, 2.0)
+        metric, 0.05 * everywhere, build.stream("absolute", distinct, limit), build.stream("ratio", limited, 1.25)
+    )
+    build.part(
+        metric, 0.1 * everywhere, build.stream("absolute", distinct, gross), build.stream("ratio", distinct, 2.0)
     )
     if everywhere < 1:
-        build.region(metric, 0.5 * (1 - everywhere), first, 1.1)
-        build.region(metric, 0.5 * (1 - everywhere), limited, 1.5)
+        build.region(metric, 0.7 * (1 - everywhere), first, 1.0)
+        build.region(metric, 0.3 * (1 - everywhere), limited, 1.5)
 
 
 _KIND_WEIGHT = {
-    MetricKind.FAILURE_RATE: 0.25,
+    MetricKind.FAILURE_RATE: 0.45,
     MetricKind.AVAILABILITY: 0.15,
     MetricKind.LATENCY: 0.20,
     MetricKind.RATIO: 0.15,
@@ -405,7 +413,7 @@ def advance(
     added, spent, waiting = _release(streams, compares, flowed)
     best, onset = _restarts(streams, log_e[:, : layout.rows], compares[:, : layout.rows], starts)
     values = weighted_sr(streams.harm, added, log_e)
-    evidence = _by_metric(layout, log_mean(values)) if ticks else {}
+    evidence = _by_metric(layout, log_mixture(values)) if ticks else {}
     moved = replace(
         streams,
         harm=values[-1].copy() if ticks else streams.harm,
@@ -530,4 +538,4 @@ def onset_of(layout: Layout, streams: Streams, metric: str) -> float | None:
 
 def evidence_now(layout: Layout, streams: Streams) -> dict[str, float]:
     """Return ln of the evidence of harm by metric, as it stands."""
-    return {name: float(value[0]) for name, value in _by_metric(layout, log_mean(streams.harm[None])).items()}
+    return {name: float(value[0]) for name, value in _by_metric(layout, log_mixture(streams.harm[None])).items()}

@@ -1,7 +1,7 @@
 """Units of counting. Which unit is counted decides whether a test is valid (EVIDENCE 1.5).
 
-`first`: a user's first failure in the rollout. `limited`: one failure per user and ten minutes, and no more than four
-per rollout, so that a few users who fail all day can't look like a difference between versions. `distinct`: one failure
+`first`: a user's first failure in the rollout. `limited`: one failure per user and day, and no more than four per
+rollout, so that a few users who fail all day can't look like a difference between versions. `distinct`: one failure
 per user and ten minutes. A failure whose user is unknown counts as a user of its own.
 """
 
@@ -14,33 +14,34 @@ from crossfade.core.evidence.sums import Arm, Cell
 from crossfade.core.split import Version
 
 BLOCK_S = 600.0
+DAY_S = 86_400.0
 LIMIT = 4
 _RECENT_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """How often each user was counted: a value that grows cheaply, because old entries are shared, not copied."""
+    """One number per user: a value that grows cheaply, because old entries are shared, not copied."""
 
     old: Mapping[int, int] = field(default_factory=dict)
     recent: Mapping[int, int] = field(default_factory=dict)
 
     def get(self, user: int) -> int:
-        """Return a user's count, 0 for one never seen."""
+        """Return a user's number, 0 for one never seen."""
         found = self.recent.get(user)
         return self.old.get(user, 0) if found is None else found
 
-    def plus(self, users: Iterable[int]) -> Counter:
-        """Return this with one more for each of the users."""
-        recent = dict(self.recent)
-        for user in users:
-            recent[user] = (recent[user] if user in recent else self.old.get(user, 0)) + 1
+    def updated(self, changes: Mapping[int, int]) -> Counter:
+        """Return this with some users' numbers replaced."""
+        if not changes:
+            return self
+        recent = {**self.recent, **changes}
         if len(recent) > _RECENT_MAX:
             return Counter({**self.old, **recent}, {})
         return Counter(self.old, recent)
 
     def items(self) -> list[tuple[int, int]]:
-        """Return users and counts, in the order of the users."""
+        """Return users and numbers, in the order of the users."""
         return sorted({**self.old, **self.recent}.items())
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class Failing:
     """The users who failed: all that must be remembered of them."""
 
     seen: Counter = Counter()
-    """Ten-minute blocks with a failure, by user, in this attempt."""
+    """Users with a failure in this attempt: 8 * the day it was last counted on + the number of days, LIMIT at most."""
     hurt: Counter = Counter()
     """Users with a failure on V2 in this phase."""
     block: int = -1
@@ -83,38 +84,41 @@ def count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> 
         done = {Version.V1: frozenset(), Version.V2: frozenset()}
     if not any(cell.failures for _, cell in cells):
         same = block == failing.block
-        return (failing if same else _with(failing, block, done, fresh=(), hurt=(), unknown=0)), [Units(0, 0, 0)] * len(
-            cells
-        )
+        return (failing if same else _with(failing, block, done, changes={}, hurt=(), unknown=0)), [
+            Units(0, 0, 0)
+        ] * len(cells)
     both = _users(cells, Version.V1) & _users(cells, Version.V2)
     fresh: dict[Version, set[int]] = {Version.V1: set(), Version.V2: set()}
     units: list[Units] = []
-    unknown = 0
+    unknown, today, changes = 0, int(start // DAY_S), {}
     for arm, cell in cells:
         if not cell.failing_users:
             units.append(Units(cell.failures, cell.failures, cell.failures))
             unknown += cell.failures * (arm.version is Version.V2)
             continue
         new = cell.failing_users - done[arm.version] - fresh[arm.version]
-        counts = {user: failing.seen.get(user) for user in new}
+        known = {user: failing.seen.get(user) for user in new}
+        again = {user: number for user, number in known.items() if _counts_today(number, today)}
         units.append(
-            Units(
-                sum(times == 0 and user not in both for user, times in counts.items()),
-                sum(times < LIMIT for times in counts.values()),
-                len(new),
-            )
+            Units(sum(number == 0 and user not in both for user, number in known.items()), len(again), len(new))
         )
+        changes.update({user: 8 * today + number % 8 + 1 for user, number in again.items()})
         fresh[arm.version] |= new
     merged = {version: done[version] | fresh[version] for version in done}
     moved = _with(
         failing,
         block,
         merged,
-        fresh=fresh[Version.V1] | fresh[Version.V2],
+        changes=changes,
         hurt=fresh[Version.V2],
         unknown=unknown,
     )
     return moved, units
+
+
+def _counts_today(number: int, today: int) -> bool:
+    """Tell whether a user who fails now counts as `limited`, from their number so far."""
+    return number == 0 or (number // 8 != today and number % 8 < LIMIT)
 
 
 def _users(cells: Sequence[tuple[Arm, Cell]], version: Version) -> set[int]:
@@ -126,13 +130,13 @@ def _with(
     block: int,
     done: Mapping[Version, frozenset[int]],
     *,
-    fresh: Iterable[int],
+    changes: Mapping[int, int],
     hurt: Iterable[int],
     unknown: int,
 ) -> Failing:
     return Failing(
-        seen=failing.seen.plus(fresh),
-        hurt=failing.hurt.plus(user for user in hurt if not failing.hurt.get(user)),
+        seen=failing.seen.updated(changes),
+        hurt=failing.hurt.updated(dict.fromkeys(hurt, 1)),
         block=block,
         block_v1=done[Version.V1],
         block_v2=done[Version.V2],

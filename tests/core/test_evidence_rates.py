@@ -1,0 +1,282 @@
+"""How often the evidence is wrong, and how soon it is right: rates over many seeded eight-week rollouts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from crossfade.core.evidence import streams as s
+from crossfade.core.evidence.noninferiority import log_e_promote
+from crossfade.core.plan import (
+    WEEK,
+    Action,
+    Api,
+    AssignmentRule,
+    Comparison,
+    Guardrail,
+    Key,
+    KeySource,
+    Limit,
+    Metric,
+    MetricKind,
+    Phase,
+    Plan,
+    Upstream,
+)
+from crossfade.core.split import Split
+
+Floats = NDArray[np.float64]
+EIGHT_WEEKS = 8 * WEEK
+SIDE = Upstream(path="/", upstreams=("127.0.0.1:1",))
+PLAN = Plan(
+    name="rates",
+    api=Api(entry="/", v1=SIDE, v2=SIDE),
+    assignment=AssignmentRule(user=(Key(KeySource.ADDRESS),), salt=1),
+    metrics=(
+        Metric(
+            name="failure_rate",
+            kind=MetricKind.FAILURE_RATE,
+            guard=Guardrail(
+                action=Action.ROLLBACK, breach=Limit(comparison=Comparison.GT, value=0.01), worse_than_v1=True
+            ),
+        ),
+    ),
+    phases=(Phase(name="canary", split=Split(everyone=500), target=500, soak_s=EIGHT_WEEKS, gates=(), margin=1.25),),
+)
+LAYOUT = s.layout_of(PLAN, 0)
+NEEDED = LAYOUT.needed["failure_rate"]
+FIRST, LIMITED, DISTINCT = (
+    next(i for i, measure in enumerate(LAYOUT.measures) if measure.unit is unit)
+    for unit in (s.Unit.FIRST, s.Unit.LIMITED, s.Unit.DISTINCT)
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """Eight weeks of one rollout in ticks: requests and failures of V1 and V2 (columns), by unit of counting."""
+
+    length: float
+    share: Floats
+    requests: Floats
+    raw: Floats
+    first: Floats
+    limited: Floats
+    distinct: Floats
+
+    def evidence(self) -> Floats:
+        """Return ln of the evidence of harm after each tick."""
+        ticks = len(self.share)
+        counts = np.zeros((ticks, len(LAYOUT.measures), 4))
+        counts[:, FIRST] = np.stack([1 - self.share, self.first[:, 0], self.share, self.first[:, 1]], axis=1)
+        for measure, failures in ((LIMITED, self.limited), (DISTINCT, self.distinct)):
+            counts[:, measure, 0::2] = self.requests
+            counts[:, measure, 1::2] = failures
+        starts: Floats = np.arange(ticks, dtype=np.float64) * self.length
+        entries = s.Entries(
+            tick=np.arange(ticks),
+            slot=np.full(ticks, -1),
+            counts=counts,
+            in_phase=np.ones(ticks, dtype=bool),
+        )
+        state = s.begin_streams(LAYOUT, 0.0)
+        wide = np.zeros((ticks, len(LAYOUT.measures), 2))
+        _, evidence = s.advance(LAYOUT, state, starts=starts, ends=starts + self.length, entries=entries, wide=wide)
+        return evidence["failure_rate"]
+
+
+def shares(ticks: int, *, changing: bool = True) -> Floats:
+    by_week = np.array([0.05, 0.05, 0.25, 0.25, 0.5, 0.75, 0.75, 0.95])
+    return by_week[np.arange(ticks) * 8 // ticks] if changing else np.full(ticks, 0.05)
+
+
+def binned(
+    rng: np.random.Generator,
+    *,
+    rate: float = 10.0,
+    length: float = 3600.0,
+    ticks: int | None = None,
+    changing: bool = True,
+    drift: float = 0.0,
+    burst: float = 0.0,
+    harm: float = 1.0,
+    p: float = 0.005,
+) -> History:
+    """Draw a rollout in which every failure is another user's."""
+    total = ticks or int(EIGHT_WEEKS / length)
+    share, hour = shares(total, changing=changing), np.arange(total) * length / 3600
+    failing = p * (1 + drift * np.sin(2 * np.pi * hour / 24)) * np.exp(drift * hour / 24 / 56)
+    failing = np.where(rng.random(total) < burst, rng.choice([0.05, 0.3, 0.9], total), failing)
+    load = rate * length * (1 + drift * np.sin(2 * np.pi * hour / 24 + 1))
+    requests = np.stack([rng.poisson(load * (1 - share)), rng.poisson(load * share)], axis=1)
+    rates = np.stack([failing, np.minimum(1.0, failing * harm)], axis=1)
+    raw = rng.binomial(requests, rates).astype(float)
+    return History(length, share, requests.astype(float), raw, raw, raw, raw)
+
+
+def by_users(
+    rng: np.random.Generator, *, users: int = 2000, chronic: float = 0.0, incident: int = 1, repeats: float = 1.0
+) -> History:
+    """Draw a rollout of sticky users, ten requests a day each: some always in trouble, or each for a while.
+
+    `chronic`: share of users who make 60 % of all failures. `incident`: blocks of ten minutes that a user's
+    trouble lasts. `repeats`: failed requests per block of trouble.
+    """
+    length, p, total = 600.0, 0.005, int(EIGHT_WEEKS / 600)
+    share, bucket = shares(total), rng.random(users)
+    on_v2 = np.array([(bucket < part).mean() for part in share])
+    load = users * 10 / 86_400 * length
+    requests = np.stack([rng.poisson(load * (1 - on_v2)), rng.poisson(load * on_v2)], axis=1)
+    scattered = rng.poisson(load * total * p * (0.4 if chronic else 1.0) / incident / repeats)
+    begin, who = rng.integers(0, total, scattered), rng.integers(0, users, scattered)
+    block = np.concatenate([np.minimum(begin + later, total - 1) for later in range(incident)])
+    user = np.tile(who, incident)
+    if chronic:
+        extra = rng.poisson(load * total * p * 0.6 / repeats)
+        block = np.concatenate([block, rng.integers(0, total, extra)])
+        user = np.concatenate([user, rng.integers(0, int(users * chronic), extra)])
+    keys = np.unique(user * total + block)
+    user, block = keys // total, keys % total
+    side = (bucket[user] < share[block]).astype(int)
+    start = np.flatnonzero(np.r_[True, np.diff(user) != 0])
+    sizes = np.diff(np.r_[start, len(user)])
+    rank = np.arange(len(user)) - np.repeat(start, sizes)
+    new_day = (np.r_[True, np.diff(block // 144) != 0]) | (rank == 0)
+    days = np.cumsum(new_day)
+    day_rank = days - np.repeat(days[start], sizes)
+
+    def counted(chosen: NDArray[np.bool_]) -> Floats:
+        result = np.zeros((total, 2))
+        np.add.at(result, (block[chosen], side[chosen]), 1.0)
+        return result
+
+    distinct = counted(rank >= 0)
+    raw = rng.poisson(distinct * repeats).astype(float) if repeats > 1 else distinct
+    return History(
+        length, share, requests.astype(float), raw, counted(rank == 0), counted(new_day & (day_rank < 4)), distinct
+    )
+
+
+def pooled_z(history: History) -> bool:
+    """Roll back as a pooled two-sample z-test does that looks at every tick (the negative control)."""
+    n, k = history.requests.cumsum(axis=0), history.raw.cumsum(axis=0)
+    rate = k.sum(axis=1) / n.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(rate * (1 - rate) * (1 / n[:, 0] + 1 / n[:, 1]))
+        z = (k[:, 1] / n[:, 1] - k[:, 0] / n[:, 0]) / error
+    return bool((np.nan_to_num(z) > 2.326).any())
+
+
+def at_most(alpha: float, runs: int) -> int:
+    """Return the most wrong runs that a true rate of alpha explains (99.9 %)."""
+    return int(stats.binom.ppf(0.999, runs, alpha))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "draw",
+    [
+        pytest.param(binned, id="nothing but chance"),
+        pytest.param(lambda rng: binned(rng, rate=0.23), id="little traffic"),
+        pytest.param(lambda rng: binned(rng, drift=0.8), id="drift and day and night"),
+        pytest.param(lambda rng: binned(rng, burst=0.01), id="outages of both versions"),
+        pytest.param(lambda rng: binned(rng, harm=0.5), id="an improvement"),
+        pytest.param(lambda rng: by_users(rng, chronic=0.01), id="users who always fail"),
+        pytest.param(lambda rng: by_users(rng, incident=6), id="users who fail for an hour"),
+        pytest.param(lambda rng: by_users(rng, repeats=10), id="users who try again and again"),
+    ],
+)
+def test_a_v2_that_is_no_worse_is_rolled_back_in_one_of_a_hundred_rollouts_at_most(draw) -> None:  # type: ignore[no-untyped-def]
+    runs = 100
+    wrong = sum((draw(np.random.default_rng(seed)).evidence() >= NEEDED).any() for seed in range(runs))
+    assert wrong <= at_most(0.01, runs)
+
+
+def test_a_pooled_test_of_raw_counts_is_wrong_often() -> None:
+    """The negative control: the same rollouts do fool a test that is not built for them."""
+    drifting = [pooled_z(binned(np.random.default_rng(seed), drift=0.8)) for seed in range(40)]
+    clustered = [pooled_z(by_users(np.random.default_rng(seed), repeats=10)) for seed in range(40)]
+    assert sum(drifting) > at_most(0.01, 40)
+    assert sum(clustered) > at_most(0.01, 40)
+
+
+def wald_floor(p1: float, p2: float, share: float, alpha: float = 0.01) -> float:
+    """Return the mean number of V2 requests that no two-sample test of level alpha can beat (EVIDENCE 2)."""
+    middle = share * p2 + (1 - share) * p1
+
+    def divergence(a: float, b: float) -> float:
+        return a * math.log(a / b) + (1 - a) * math.log((1 - a) / (1 - b))
+
+    return -math.log(alpha) / (divergence(p2, middle) + (1 - share) / share * divergence(p1, middle))
+
+
+def v2_requests_until_shown(seed: int, *, p2: float, good_ticks: int = 0) -> float:
+    floor = wald_floor(0.005, p2, 0.05)
+    per_tick = max(4.0, floor / 40) / 0.05
+    rng = np.random.default_rng(seed)
+    good = binned(rng, rate=per_tick / 10, length=10.0, ticks=max(1, good_ticks), changing=False)
+    bad = binned(rng, rate=per_tick / 10, length=10.0, ticks=400, changing=False, harm=p2 / 0.005)
+    keep = slice(0, good_ticks)
+    both = History(
+        10.0,
+        np.full(good_ticks + 400, 0.05),
+        *(np.concatenate([one[keep], two]) for one, two in ((good.requests, bad.requests), (good.raw, bad.raw))),
+        *(np.concatenate([good.raw[keep], bad.raw]) for _ in range(3)),
+    )
+    hits = np.flatnonzero(both.evidence()[good_ticks:] >= NEEDED)
+    return float(bad.requests[: hits[0] + 1, 1].sum()) if len(hits) else math.inf
+
+
+@pytest.mark.parametrize(("p2", "factor"), [(0.0075, 1.8), (0.01, 1.8), (0.02, 1.8), (0.05, 2.1)])
+def test_a_defect_at_the_start_is_found_near_the_floor(p2: float, factor: float) -> None:
+    found = [v2_requests_until_shown(seed, p2=p2) for seed in range(150)]
+    assert np.median(found) <= factor * wald_floor(0.005, p2, 0.05)
+
+
+def test_days_of_good_data_do_not_make_it_blind() -> None:
+    """A plain product would need more than ten times as much (EVIDENCE 0.6)."""
+    fresh = np.median([v2_requests_until_shown(seed, p2=0.02) for seed in range(15)])
+    late = np.median([v2_requests_until_shown(seed, p2=0.02, good_ticks=2000) for seed in range(15)])
+    assert late <= 5 * fresh
+
+
+def promoted(seed: int, *, harm: float, ticks: int = 1000) -> int | None:
+    """Return the tick at which non-inferiority (margin 1.25) is shown at 25 %, None for never."""
+    rng = np.random.default_rng(seed)
+    requests = np.stack([rng.poisson(450, ticks), rng.poisson(150, ticks)], axis=1).astype(float)
+    failures = rng.binomial(requests.astype(int), [0.005, 0.005 * harm]).astype(float)
+    counts = np.zeros((ticks, len(LAYOUT.measures), 4))
+    counts[:, DISTINCT] = np.stack([requests[:, 0], failures[:, 0], requests[:, 1], failures[:, 1]], axis=1)
+    state = s.begin_streams(LAYOUT, 0.0)
+    for first in range(0, ticks, 10):
+        entries = s.Entries(
+            tick=np.arange(10),
+            slot=np.full(10, -1),
+            counts=counts[first : first + 10],
+            in_phase=np.ones(10, dtype=bool),
+        )
+        at: Floats = np.arange(first, first + 10, dtype=np.float64) * 10.0
+        wide = np.zeros((10, len(LAYOUT.measures), 2))
+        state, _ = s.advance(LAYOUT, state, starts=at, ends=at + 10, entries=entries, wide=wide)
+        if log_e_promote(state.promote[0]) >= math.log(20):
+            return first + 10
+    return None
+
+
+@pytest.mark.slow
+def test_at_the_margin_one_in_twenty_is_promoted_at_most() -> None:
+    runs = 150
+    wrong = sum(promoted(seed, harm=1.25) is not None for seed in range(runs))
+    assert wrong <= at_most(0.05, runs)
+
+
+@pytest.mark.slow
+def test_parity_is_promoted_in_about_the_time_worked_out() -> None:
+    """EVIDENCE 0.12: 80 % within 59,800 V2 requests at 25 %, margin 1.25."""
+    found = [promoted(seed, harm=1.0) for seed in range(60)]
+    in_time = sum(tick is not None and 150 * tick <= 1.25 * 59_800 for tick in found)
+    assert in_time >= 0.7 * len(found)
