@@ -1,0 +1,233 @@
+"""What every `ports.Store` does. Subclass `StoreConformance`, and give it the fixture `connect`."""
+# ruff: noqa: S101 - a suite asserts
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from types import MappingProxyType
+
+import pytest
+
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.split import Version
+from crossfade.errors import ConflictError, StoreError
+from crossfade.ports import Store, StoredEvent
+
+Connect = Callable[[], Awaitable[Store]]
+
+
+def some_events(rollout: str, first: int, count: int, kind: str = "Paused") -> list[StoredEvent]:
+    """Return `count` events numbered from `first`."""
+    numbers = range(first, first + count)
+    return [StoredEvent(rollout=rollout, revision=n, at=n / 3, kind=kind, data={"by": "ann", "n": n}) for n in numbers]
+
+
+def some_tick(number: int) -> Tick:
+    """Return a tick with something of everything in it."""
+    cell = Cell(
+        requests=3,
+        failures=1,
+        critical=1,
+        failing_users={2**64 - 1, 0},
+        latency=Counter({0: 1, 225: 2}),
+        facts={"weather": Counter({"fallback": 2})},
+        timings={"db": (2, 0.1 + 0.2)},
+    )
+    arms = {Arm(Version.V1, "Zürich", ""): Cell(requests=1), Arm(Version.V2, "", "beta", True): cell}
+    return Tick(number=number, start=number * 10.0, length=10.0, cells=arms, lost=2, sources=frozenset({"a", "b"}))
+
+
+class _Word(StrEnum):
+    ONE = "one"
+
+
+class StoreConformance:
+    """The suite. `connect()` returns another open handle on the same, at first empty, storage."""
+
+    @pytest.fixture
+    def connect(self) -> Connect:
+        """Override: return what opens a handle; close them all at teardown."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self, connect: Connect) -> Store:
+        """Return the first handle."""
+        return await connect()
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_a_new_store_is_empty(self, store: Store) -> None:
+        """Nothing is known of a rollout that nobody wrote."""
+        assert list(await store.rollouts()) == []
+        assert list(await store.events("r")) == []
+        assert await store.evidence("r") is None
+        assert list(await store.decisions("r")) == []
+
+    async def test_events_come_back_as_they_were_appended(self, store: Store) -> None:
+        """In order, times to the last bit, seen by other handles too."""
+        first, more = some_events("r", 1, 2), some_events("r", 3, 1)
+        await store.append("r", 0, first)
+        await store.append("r", 2, more)
+        assert list(await store.events("r")) == first + more
+        assert list(await store.events("r", after=1)) == [first[1], *more]
+        assert list(await store.events("r", after=3)) == []
+
+    async def test_another_handle_sees_what_was_written(self, store: Store, connect: Connect) -> None:
+        """And after the writer has closed, too."""
+        await store.append("r", 0, some_events("r", 1, 1))
+        other = await connect()
+        assert list(await other.events("r")) == some_events("r", 1, 1)
+
+    @pytest.mark.parametrize("revision", [0, 1, 3, 7])
+    async def test_append_after_another_revision_is_a_conflict_and_changes_nothing(
+        self, store: Store, revision: int
+    ) -> None:
+        """Whether the caller is behind or ahead."""
+        before = some_events("r", 1, 2)
+        await store.append("r", 0, before)
+        with pytest.raises(ConflictError):
+            await store.append("r", revision, some_events("r", revision + 1, 2, kind="Resumed"))
+        assert list(await store.events("r")) == before
+
+    async def test_the_same_append_again_is_a_conflict(self, store: Store) -> None:
+        """Who never got the reply can't know whose events these are, and reads anew."""
+        await store.append("r", 0, some_events("r", 1, 1))
+        with pytest.raises(ConflictError):
+            await store.append("r", 0, some_events("r", 1, 1))
+        assert len(await store.events("r")) == 1
+
+    @pytest.mark.parametrize(
+        "events",
+        [some_events("other", 1, 1), some_events("r", 2, 1), [*some_events("r", 1, 1), *some_events("r", 1, 1)]],
+        ids=["other-rollout", "gap", "twice"],
+    )
+    async def test_misnumbered_events_are_refused_whole(self, store: Store, events: Sequence[StoredEvent]) -> None:
+        """A mistake of the caller."""
+        with pytest.raises(ValueError, match="can't be appended"):
+            await store.append("r", 0, events)
+        assert list(await store.events("r")) == []
+
+    async def test_appending_nothing_changes_nothing(self, store: Store) -> None:
+        """A rollout begins with its first event."""
+        await store.append("r", 0, [])
+        assert list(await store.rollouts()) == []
+
+    async def test_of_writers_that_race_one_wins_each_revision(self, connect: Connect) -> None:
+        """Every other one is told; nothing is lost, doubled or torn."""
+        handles = [await connect() for _ in range(3)]
+        won = 0
+
+        async def write(store: Store, name: str) -> None:
+            nonlocal won
+            for _ in range(15):
+                last = len(await store.events("r"))
+                try:
+                    await store.append("r", last, some_events("r", last + 1, 2, kind=name))
+                except ConflictError:
+                    continue
+                won += 1
+
+        await asyncio.gather(*(write(store, f"By{n}") for n, store in enumerate(handles)))
+        events = await handles[0].events("r")
+        assert [event.revision for event in events] == list(range(1, 2 * won + 1))
+        assert [event.kind for event in events[::2]] == [event.kind for event in events[1::2]]
+        assert won >= 15
+
+    async def test_rollouts_are_apart_and_the_last_written_comes_first(self, store: Store) -> None:
+        """Revisions are counted by rollout."""
+        await store.append("old", 0, some_events("old", 1, 1))
+        await store.append("new", 0, some_events("new", 1, 2))
+        assert list(await store.rollouts()) == ["new", "old"]
+        await store.append("old", 1, some_events("old", 2, 1))
+        assert list(await store.rollouts()) == ["old", "new"]
+        assert [event.rollout for event in await store.events("new")] == ["new", "new"]
+
+    async def test_data_is_kept_as_json_whatever_it_holds(self, store: Store) -> None:
+        """Enums as text, sets and tuples as lists, what is not finite as null; odd text does no harm."""
+        data = {
+            "word": _Word.ONE,
+            "set": frozenset({3, 1}),
+            "tuple": (1, "é", "\x00", "'; drop table events"),
+            "proxy": MappingProxyType({"deep": {_Word.ONE: 1}}),
+            "nan": float("nan"),
+            "inf": float("-inf"),
+        }
+        event = StoredEvent(rollout="Ünï \N{SNOWMAN}", revision=1, at=0.1, kind="K", data=data)
+        await store.append(event.rollout, 0, [event])
+        expected = {
+            "word": "one",
+            "set": [1, 3],
+            "tuple": [1, "é", "\x00", "'; drop table events"],
+            "proxy": {"deep": {"one": 1}},
+            "nan": None,
+            "inf": None,
+        }
+        assert [kept.data for kept in await store.events(event.rollout)] == [expected]
+
+    async def test_text_and_numbers_that_json_can_not_hold_never_stop_an_event(self, store: Store) -> None:
+        """A reason may come from anywhere; what is kept is close to it."""
+        event = StoredEvent(rollout="r", revision=1, at=0.0, kind="K", data={"reason": "a\ud800b", "n": 2**80})
+        await store.append("r", 0, [event])
+        assert (await store.events("r"))[0].data == {"reason": "a?b", "n": str(2**80)}
+
+    # ── ticks and evidence ──────────────────────────────────────────────────────────────────────────────
+
+    async def test_a_tick_is_kept_once_with_the_evidence_that_includes_it(self, store: Store) -> None:
+        """The second time nothing changes, the evidence included."""
+        assert await store.save_tick("r", some_tick(7), b"\x00one")
+        assert await store.evidence("r") == (7, b"\x00one")
+        assert not await store.save_tick("r", some_tick(7), b"two")
+        assert await store.evidence("r") == (7, b"\x00one")
+        assert await store.save_tick("r", some_tick(8), b"three")
+        assert await store.evidence("r") == (8, b"three")
+        assert await store.evidence("other") is None
+
+    async def test_a_late_tick_does_not_turn_the_number_back(self, store: Store) -> None:
+        """Its evidence is the latest all the same."""
+        await store.save_tick("r", some_tick(8), b"eight")
+        assert await store.save_tick("r", some_tick(7), b"and seven")
+        assert await store.evidence("r") == (8, b"and seven")
+
+    async def test_a_tick_raced_for_is_kept_by_one(self, connect: Connect) -> None:
+        """And the evidence is that one's."""
+        handles = [await connect() for _ in range(3)]
+        kept = await asyncio.gather(*(s.save_tick("r", some_tick(1), b"%d" % n) for n, s in enumerate(handles)))
+        assert sum(kept) == 1
+        assert await handles[0].evidence("r") == (1, b"%d" % kept.index(True))
+
+    # ── decisions ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_decisions_come_newest_first(self, store: Store) -> None:
+        """Each with its time, as many as asked for."""
+        for n in range(5):
+            await store.save_decision("r", n / 3, {"outcome": _Word.ONE, "n": n, "gates": ({"x": float("nan")},)})
+        await store.save_decision("other", 9.0, {"n": 9})
+        found = await store.decisions("r", limit=2)
+        assert [dict(d) for d in found] == [
+            {"at": n / 3, "outcome": "one", "n": n, "gates": [{"x": None}]} for n in (4, 3)
+        ]
+        assert len(await store.decisions("r")) == 5
+        assert list(await store.decisions("r", limit=0)) == []
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_closing_loses_nothing_and_opening_again_goes_on(self, store: Store) -> None:
+        """Closing and opening twice is harmless."""
+        await store.append("r", 0, some_events("r", 1, 1))
+        await store.save_tick("r", some_tick(1), b"state")
+        await store.close()
+        await store.close()
+        await store.open()
+        await store.open()
+        await store.append("r", 1, some_events("r", 2, 1))
+        assert len(await store.events("r")) == 2
+        assert await store.evidence("r") == (1, b"state")
+
+    async def test_a_closed_store_says_so(self, store: Store) -> None:
+        """Not an error of the database's own."""
+        await store.close()
+        with pytest.raises(StoreError, match="not open"):
+            await store.events("r")

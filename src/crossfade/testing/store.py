@@ -1,0 +1,139 @@
+"""A store in memory that fails when told to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import orjson
+
+from crossfade.adapters.store import KEPT_DECISIONS, check_numbers
+from crossfade.core.evidence.codec import decode_tick, encode_tick
+from crossfade.core.evidence.sums import Tick
+from crossfade.core.jsonable import to_json
+from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
+from crossfade.ports import StoredEvent
+
+
+class MemoryStore:
+    """Keeps `ports.Store`, passes the same suite as the real ones, and goes wrong on purpose.
+
+    Two controllers share a database by sharing one of these; closing it loses nothing.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        """Names of the methods called so far, failed ones included."""
+        self._opened = False
+        self._failures: list[CrossfadeError] = []
+        self._lost_replies: list[CrossfadeError] = []
+        self._events: dict[str, list[StoredEvent]] = {}
+        self._ticks: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self._evidence: dict[str, tuple[int, bytes]] = {}
+        self._decisions: dict[str, list[bytes]] = defaultdict(list)
+
+    # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def fail_next(self, calls: int = 1, error: CrossfadeError | None = None) -> None:
+        """Let the next calls raise and change nothing; UnreachableError where no error is given."""
+        self._failures += [error or UnreachableError("the store does not answer (on purpose)")] * calls
+
+    def lose_reply(self, writes: int = 1, error: CrossfadeError | None = None) -> None:
+        """Let the next writes that succeed raise all the same: committed, and the reply was lost."""
+        self._lost_replies += [error or UnreachableError("the store's reply was lost (on purpose)")] * writes
+
+    def heal(self) -> None:
+        """Take back all faults that have not happened yet."""
+        self._failures.clear()
+        self._lost_replies.clear()
+
+    @contextmanager
+    def _call(self, name: str, *, write: bool = False) -> Iterator[None]:
+        self.calls.append(name)
+        if self._failures:
+            raise self._failures.pop(0)
+        if not self._opened and name != "open":
+            raise StoreError("the store is not open; call open() first")
+        yield
+        if write and self._lost_replies:
+            raise self._lost_replies.pop(0)
+
+    # ── the port ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open(self) -> None:
+        """Be ready."""
+        with self._call("open"):
+            self._opened = True
+
+    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent]) -> None:
+        """Append events after `revision`, all or none; ConflictError where the history does not end there."""
+        check_numbers(rollout, revision, events)
+        with self._call("append", write=True):
+            history = self._events.get(rollout, [])
+            if not events:
+                return
+            if len(history) != revision:
+                raise ConflictError(
+                    f"{rollout} is at revision {len(history)}, not {revision}: somebody else has written"
+                )
+            self._events.pop(rollout, None)  # what was written to last stands last
+            self._events[rollout] = [*history, *map(_kept, events)]
+
+    async def events(self, rollout: str, after: int = 0) -> Sequence[StoredEvent]:
+        """Return the events with a revision above `after`, in order."""
+        with self._call("events"):
+            return [_kept(event) for event in self._events.get(rollout, [])[max(after, 0) :]]
+
+    async def rollouts(self) -> Sequence[str]:
+        """Return the names of all rollouts; the one that was written to last comes first."""
+        with self._call("rollouts"):
+            return list(reversed(self._events))
+
+    async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
+        """Keep a tick and the evidence that includes it; False if the tick was kept before."""
+        with self._call("save_tick", write=True):
+            fresh = tick.number not in self._ticks[rollout]
+            if fresh:
+                self._ticks[rollout][tick.number] = encode_tick(tick)
+                self._evidence[rollout] = (max(self._ticks[rollout]), evidence)
+        return fresh
+
+    async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
+        """Return the highest number of a kept tick and the latest evidence."""
+        with self._call("evidence"):
+            return self._evidence.get(rollout)
+
+    async def ticks(self, rollout: str, first: int, last: int) -> Sequence[Tick]:
+        """Return the kept ticks numbered `first` to `last`, both included, in order."""
+        with self._call("ticks"):
+            kept = self._ticks[rollout]
+            return [decode_tick(kept[number]) for number in sorted(kept) if first <= number <= last]
+
+    async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
+        """Keep one decision, made at plan time `at`."""
+        with self._call("save_decision", write=True):
+            kept = self._decisions[rollout]
+            kept.append(to_json({"at": at, **decision}))
+            del kept[:-KEPT_DECISIONS]
+
+    async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
+        """Return the latest decisions, newest first, each with its plan time as `at`."""
+        with self._call("decisions"):
+            latest = list(reversed(self._decisions[rollout]))[: max(limit, 0)]
+            return [orjson.loads(decision) for decision in latest]
+
+    async def close(self) -> None:
+        """Let go; what was kept stays."""
+        self._opened = False
+
+
+def _kept(event: StoredEvent) -> StoredEvent:
+    """Return an event as a database would give it back: its data is JSON by then, and nobody else's."""
+    return StoredEvent(
+        rollout=event.rollout,
+        revision=event.revision,
+        at=event.at,
+        kind=event.kind,
+        data=orjson.loads(to_json(event.data)),
+    )
