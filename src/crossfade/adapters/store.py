@@ -117,6 +117,9 @@ class SqlStore:
             async with self._transaction(write=True) as connection:
                 await self._make_schema(connection)
             self._file_id = self._stat()
+        except (TypeError, ValueError) as error:  # an option in the URL that the driver does not take
+            await self.close()
+            raise StoreError(f"{self._shown}: {error}; correct the URL") from None
         except BaseException:
             await self.close()
             raise
@@ -157,6 +160,8 @@ class SqlStore:
         if await connection.run_sync(lambda c: sa.inspect(c).has_table(_meta.name)):
             found = await connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
             self._check_version(found)
+            # Who can't write learns it now and not when a rollback is to be kept.
+            await connection.execute(sa.update(_meta).where(_meta.c.key == "schema").values(value=found))
             return
         await connection.run_sync(_metadata.create_all)
         await connection.execute(sa.insert(_meta).values(key="schema", value=str(SCHEMA_VERSION)))

@@ -1,0 +1,327 @@
+"""The store on SQLite on its bad days: killed writers, damaged and foreign files, locks, full disks, bad URLs."""
+# ruff: noqa: ASYNC240 - files are small here
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from crossfade.adapters import store as store_module
+from crossfade.adapters.store import KEPT_DECISIONS, SqlStore
+from crossfade.core.evidence.sums import Tick
+from crossfade.errors import ConflictError, CrossfadeError, StoreError
+from crossfade.testing.conformance.store import some_events, some_tick
+
+WRITER = """
+import asyncio, sys
+from crossfade.adapters.store import SqlStore
+from crossfade.errors import ConflictError
+from crossfade.testing.conformance.store import some_events, some_tick
+
+async def main(url, name, rounds):
+    store = SqlStore(url)
+    await store.open()
+    print("open", flush=True)
+    for _ in range(rounds):
+        last = len(await store.events("r"))
+        try:
+            await store.append("r", last, some_events("r", last + 1, 3, kind=name))
+        except ConflictError:
+            continue
+        await store.save_tick("r", some_tick(last), b"%d" % last)
+        print(last + 3, flush=True)
+    await store.close()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+async def store(file: Path) -> AsyncIterator[SqlStore]:
+    store = SqlStore(f"sqlite:///{file}")
+    await store.open()
+    yield store
+    await store.close()
+
+
+def _writer(file: Path, name: str, rounds: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, f"sqlite:///{file}", name, str(rounds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _must_open_with(file: Path, reason: str) -> None:
+    async def opened() -> None:
+        await SqlStore(f"sqlite:///{file}").open()
+
+    with pytest.raises(StoreError, match=reason) as caught:
+        asyncio.run(opened())
+    assert str(file) in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+# ── several processes, killed processes ─────────────────────────────────────────────────────────────────────
+
+
+async def test_processes_that_create_and_write_one_file_at_once_lose_nothing(file: Path) -> None:
+    writers = [_writer(file, f"By{n}", 40) for n in range(3)]
+    lines = [[int(line) for line in writer.communicate()[0].split()[1:]] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    store = SqlStore(f"sqlite:///{file}")
+    await store.open()
+    events = await store.events("r")
+    await store.close()
+    assert sorted(line for written in lines for line in written) == [event.revision for event in events[2::3]]
+    assert [event.kind for event in events[::3]] == [event.kind for event in events[2::3]]
+    assert max(max(written) for written in lines) == events[-1].revision
+
+
+@pytest.mark.parametrize("after", [1, 7, 30])
+async def test_a_killed_writer_leaves_whole_appends_and_the_next_goes_on(file: Path, after: int) -> None:
+    writer = _writer(file, "Killed", 100_000)
+    assert writer.stdout is not None
+    told = [writer.stdout.readline() for _ in range(after + 1)][-1]
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    store = SqlStore(f"sqlite:///{file}")
+    await store.open()
+    events = await store.events("r")
+    assert len(events) >= int(told)
+    assert len(events) % 3 == 0
+    kept = await store.evidence("r")
+    assert kept is not None
+    assert len(events) - 6 <= kept[0] == int(kept[1]) < len(events)
+    assert [some_tick(kept[0])] == list(await store.ticks("r", kept[0], kept[0]))
+    await store.append("r", len(events), some_events("r", len(events) + 1, 1))
+    await store.close()
+
+
+async def test_two_tasks_on_one_handle_share_it(store: SqlStore) -> None:
+    outcomes = await asyncio.gather(
+        *(store.append("r", 0, some_events("r", 1, 2, kind=f"By{n}")) for n in range(8)), return_exceptions=True
+    )
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 7
+    assert len(await store.events("r")) == 2
+
+
+async def test_a_cancelled_write_leaves_the_store_usable(store: SqlStore) -> None:
+    for n in range(20):
+        write = asyncio.create_task(store.save_decision("r", 0.0, {"n": n}))
+        for _ in range(n):
+            await asyncio.sleep(0)
+        write.cancel()
+        await asyncio.gather(write, return_exceptions=True)
+    await store.append("r", 0, some_events("r", 1, 1))
+    assert len(await store.events("r")) == 1
+
+
+# ── files that are not what they should be ──────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_folder_is_told_with_the_command(tmp_path: Path) -> None:
+    _must_open_with(tmp_path / "no" / "such" / "store.db", r"the folder .*/no/such does not exist .*mkdir -p")
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    _must_open_with(tmp_path, "it is a folder")
+
+
+def test_text_is_no_store(file: Path) -> None:
+    file.write_text("crossfade: 1\n" * 100)
+    _must_open_with(file, "not a SQLite database")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    _must_open_with(tmp_path / "store.db", "not writable")
+
+
+async def test_damaged_pages_are_told(store: SqlStore, file: Path) -> None:
+    for n in range(30):
+        await store.append("r", 3 * n, some_events("r", 3 * n + 1, 3))
+    await store.close()
+    data = bytearray(file.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged"):
+        await store.open()
+
+
+async def test_a_missing_event_is_damage_and_not_history(store: SqlStore) -> None:
+    await store.append("r", 0, some_events("r", 1, 3))
+    async with store._transaction(write=True) as connection:
+        await connection.execute(sa.text("delete from crossfade_events where revision = 2"))
+    with pytest.raises(StoreError, match="event 2 of r is missing"):
+        await store.events("r")
+
+
+async def test_an_event_or_tick_that_cannot_be_read_is_damage(store: SqlStore) -> None:
+    await store.append("r", 0, some_events("r", 1, 1))
+    await store.save_tick("r", some_tick(1), b"")
+    async with store._transaction(write=True) as connection:
+        await connection.execute(sa.text("update crossfade_events set data = '{'"))
+        await connection.execute(sa.text("update crossfade_ticks set data = x'00'"))
+    with pytest.raises(StoreError, match="event 1 of r can't be read"):
+        await store.events("r")
+    with pytest.raises(StoreError, match="a tick of r can't be read"):
+        await store.ticks("r", 0, 9)
+
+
+async def test_a_read_only_database_is_told_at_the_start(store: SqlStore, file: Path) -> None:
+    await store.append("r", 0, some_events("r", 1, 1))
+    read_only = SqlStore(f"sqlite:///file:{file}?mode=ro&uri=true")
+    with pytest.raises(StoreError, match="read-only"):
+        await read_only.open()
+
+
+async def test_a_later_schema_is_refused_and_left_alone(store: SqlStore) -> None:
+    await _set_schema(store, "2")
+    with pytest.raises(StoreError, match=r"later Crossfade \(schema 2, this one knows 1\)"):
+        await store.open()
+
+
+@pytest.mark.parametrize("found", ["0", "", "x", "²"])
+async def test_a_schema_that_nobody_knows_is_refused(store: SqlStore, found: str) -> None:
+    await _set_schema(store, found)
+    with pytest.raises(StoreError, match="has schema"):
+        await store.open()
+
+
+async def _set_schema(store: SqlStore, version: str) -> None:
+    async with store._transaction(write=True) as connection:
+        await connection.execute(sa.text("update crossfade_meta set value = :v"), {"v": version})
+    await store.close()
+
+
+async def test_tables_of_others_are_left_alone(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table events (mine text)")
+    store = SqlStore(f"sqlite:///{file}")
+    await store.open()
+    await store.append("r", 0, some_events("r", 1, 1))
+    await store.close()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("select mine from events").fetchall() == []
+
+
+# ── while running ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_locked_file_is_told_and_writing_goes_on_afterwards(
+    store: SqlStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_S", 0.05)
+    await store.close()
+    await store.open()
+    with sqlite3.connect(file, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process has locked it"):
+            await store.append("r", 0, some_events("r", 1, 1))
+        assert list(await store.events("r")) == []  # readers don't wait
+        other.execute("ROLLBACK")
+    await store.append("r", 0, some_events("r", 1, 1))
+
+
+async def test_a_full_disk_is_told_and_nothing_is_half_written(store: SqlStore) -> None:
+    await store.append("r", 0, some_events("r", 1, 1))
+    await store.save_tick("r", some_tick(1), b"before")
+    assert store._engine is not None
+    await store._engine.dispose()
+
+    @sa.event.listens_for(store._engine.sync_engine, "connect")
+    def full(dbapi: sqlite3.Connection, _record: object) -> None:
+        dbapi.cursor().execute("PRAGMA max_page_count = 1")  # as many as there are
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        await store.save_tick("r", some_tick(2), b"x" * 1_000_000)
+    assert await store.evidence("r") == (1, b"before")
+    assert [tick.number for tick in await store.ticks("r", 0, 9)] == [1]
+
+
+async def test_a_file_deleted_while_open_is_noticed(store: SqlStore, file: Path) -> None:
+    await store.append("r", 0, some_events("r", 1, 1))
+    file.unlink()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        await store.append("r", 1, some_events("r", 2, 1))
+    file.write_bytes(b"")
+    with pytest.raises(StoreError, match="removed or replaced"):
+        await store.save_decision("r", 0.0, {})
+
+
+async def test_only_the_latest_decisions_are_kept(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert KEPT_DECISIONS == 10_000
+    monkeypatch.setattr(store_module, "KEPT_DECISIONS", 3)
+    for n in range(7):
+        await store.save_decision("r", float(n), {"n": n})
+        await store.save_decision("other", float(n), {"n": n})
+    for rollout in ("r", "other"):
+        assert [decision["n"] for decision in await store.decisions(rollout)] == [6, 5, 4]
+
+
+async def test_ticks_come_back_by_number(store: SqlStore) -> None:
+    ticks: list[Tick] = [some_tick(n) for n in range(5)]
+    for tick in reversed(ticks):
+        await store.save_tick("r", tick, b"")
+    assert ticks[1:4] == list(await store.ticks("r", 1, 3))
+
+
+async def test_commits_are_on_the_disk(store: SqlStore) -> None:
+    async with store._transaction(write=True) as connection:
+        assert await connection.scalar(sa.text("PRAGMA synchronous")) == 2
+        assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+
+
+# ── URLs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "can't be read"),
+        ("store.db", "can't be read"),
+        ("postgresql://host:port/db", "can't be read"),
+        ("mysql://ann:hunter2@host/db", "mysql is not a store"),
+        ("postgresql+psycopg://ann:hunter2@host/db", "is not a store"),
+        ("sqlite://", "would lose everything"),
+        ("sqlite:///:memory:", "would lose everything"),
+    ],
+)
+def test_urls_that_name_no_store(url: str, reason: str) -> None:
+    with pytest.raises(StoreError, match=reason) as caught:
+        SqlStore(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://ann:hunter2@h/db", "postgres://ann@h/db?password=hunter2&sslmode=require"]
+)
+def test_passwords_are_never_shown(url: str) -> None:
+    store = SqlStore(url)
+    assert "hunter2" not in store._shown
+    assert "ann" in store._shown
+
+
+async def test_a_missing_driver_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(StoreError, match=r"pip install crossfade\[postgresql\]"):
+        await SqlStore("postgresql://ann@127.0.0.1:1/db").open()
+
+
+async def test_an_option_that_the_driver_does_not_know_is_told() -> None:
+    with pytest.raises(CrossfadeError, match="nonsense"):
+        await SqlStore("postgresql://ann@127.0.0.1:1/db?nonsense=1").open()
