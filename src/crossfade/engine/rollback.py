@@ -1,4 +1,8 @@
-"""The short path to V1. It needs switches and a clock: no metrics, no store, no verdict, no lock."""
+"""The short path to V1. It needs switches and a clock: no metrics, no store, no verdict, no lock.
+
+An `apply` that is raising at the same time loses: switches mark the proxy, so that the raise notices and takes
+itself back.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crossfade.errors import CrossfadeError
 from crossfade.ports import Clock, NodeState, RollbackSwitch
+
+DEADLINE_S = 10.0
+"""How long one switch may take in all before it is reported as failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +55,28 @@ def _on_v1(node: NodeState) -> bool:
     return node.state is not None and node.state.killed
 
 
-def _words(node: NodeState) -> str:
-    said = "v1" if _on_v1(node) else "not confirmed"
-    return f"{said}: {node.error}" if node.error else said
+async def roll_back(
+    switches: Sequence[RollbackSwitch], generation: int | None, clock: Clock, *, deadline_s: float = DEADLINE_S
+) -> RollbackReport:
+    """Put everyone on V1 through every switch at once; never raises: what failed is in the report.
 
-
-async def roll_back(switches: Sequence[RollbackSwitch], generation: int | None, clock: Clock) -> RollbackReport:
-    """Put everyone on V1 through every switch at once; never raises: what failed is in the report."""
+    `generation` outdates actors with an earlier one; None keeps each proxy's own, under which nobody can raise
+    again.
+    """
     began = clock.monotonic()
-    results = await asyncio.gather(*(switch.rollback(generation) for switch in switches), return_exceptions=True)
-    nodes: list[NodeState] = []
-    errors: list[str] = []
-    for result in results:
-        if isinstance(result, (CrossfadeError, OSError)):
-            errors.append(str(result))
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            nodes.extend(result)
-    return RollbackReport(took_s=clock.monotonic() - began, nodes=tuple(nodes), errors=tuple(errors))
+    results = await asyncio.gather(*(_throw(switch, generation, deadline_s) for switch in switches))
+    return RollbackReport(
+        took_s=clock.monotonic() - began,
+        nodes=tuple(node for nodes, _ in results for node in nodes),
+        errors=tuple(error for _, error in results if error),
+    )
+
+
+async def _throw(switch: RollbackSwitch, generation: int | None, deadline_s: float) -> tuple[Sequence[NodeState], str]:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await switch.rollback(generation), ""
+    except TimeoutError:
+        return (), f"a rollback switch did not finish within {deadline_s:g} s"
+    except Exception as error:  # noqa: BLE001 - whatever one switch does, the others are thrown and reported
+        return (), str(error) or type(error).__name__

@@ -279,9 +279,8 @@ def _override_rules(secret: str) -> list[str]:
     chosen = "req.fhdr(x-crossfade-version,1)"
     return [
         f'  acl has_secret req.fhdr(x-crossfade-secret,1) -m str -- "{quoted}"',
-        f"  http-request set-var(txn.override) int(1) if {{ {chosen} -m str v1 v2 }} has_secret !killed",
-        f"  http-request set-var(txn.share) int(0) if {{ var(txn.override) -m found }} {{ {chosen} -m str v1 }}",
-        f"  http-request set-var(txn.share) int(10000) if {{ var(txn.override) -m found }} {{ {chosen} -m str v2 }}",
+        f"  http-request set-var(txn.override) {chosen},bytes(1,1) if {{ {chosen} -m str v1 v2 }} has_secret !killed",
+        "  http-request set-var(txn.share) var(txn.override),sub(1),mul(10000)",  # of "1" or "2"; nothing without
     ]
 
 
@@ -292,7 +291,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
     fields = [
         "%lc", "%[var(txn.start,-)]", "%b", "%ST", "%[var(txn.us,-)]", "%Ta",
         "%[var(txn.who,split.-),bytes(6)]" if plan.assignment.cohorts else "-",
-        "%[var(txn.override,0)]" if plan.override_secret else "0",
+        "%[var(txn.override,0),bool]" if plan.override_secret else "0",
         "%[var(txn.hash,-)]", region, client, "%tsc", "%rc", "%s", "%[capture.res.hdr(0),url_enc]",
     ]  # fmt: skip
     acls = [
@@ -345,6 +344,13 @@ def _within(name: str, *prefixes: str) -> list[str]:
     ]
 
 
+def _below(name: str, root: str, api: Api) -> list[str]:
+    """Return an ACL for a version's own paths; a root that is only the start of paths is no path itself."""
+    if root in (api.v1.path, api.v2.path):
+        return _within(name, root)
+    return [f"  acl {name} path -m beg {_path('path', root)}/"]
+
+
 def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:
     """Return the rules that turn the entry path and the other version's paths into this version's.
 
@@ -352,14 +358,14 @@ def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:
     """
     rules = [
         *_within("entry", api.entry),
-        *_within("other", other),
+        *_below("other", other, api),
         f"  http-request set-path {_path('path', target)}%[path,bytes({len(api.entry)})] if entry",
     ]
     if root == other:
         return rules
     nested = root.startswith(f"{other}/")  # then our own paths also look like the other's
     if nested:
-        rules += _within("own", root)
+        rules += _below("own", root, api)
     rules.append(f"  http-request set-path {root}%[path,bytes({len(other)})] if other{' !own' if nested else ''}")
     return rules
 

@@ -1,0 +1,137 @@
+"""A proxy in memory that keeps `ports.Proxy` and `ports.RollbackSwitch`, and breaks on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from crossfade.core.split import NOBODY, Split
+from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError, StaleGenerationError
+from crossfade.ports import NodeState, ProxyState
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong from now on; each is switched off by setting it back."""
+
+    refuse: str = ""
+    """The proxy refuses what it is told, with this reason."""
+    forget: bool = False
+    """The proxy says yes and keeps what it had."""
+    unreachable: bool = False
+    """Nobody answers; the files can still be written."""
+
+
+class FakeProxy:
+    """One node with a memory and a file, and the same order between them as a real one.
+
+    `history` holds every state its memory has had, so that a test can assert that V2's share was never too high.
+    """
+
+    def __init__(self, *, cohorts: Sequence[str] = (), node: str = "fake") -> None:
+        self.faults = Faults()
+        self.running = False
+        self.memory = ProxyState(generation=0)
+        self.file = ProxyState(generation=0)
+        self.history: list[ProxyState] = []
+        self.rolled_back = -1
+        self._cohorts = frozenset(cohorts)
+        self._node = node
+
+    async def start(self) -> None:
+        """Come up with what the file says."""
+        if not self.running:
+            if self.faults.refuse:
+                raise ProxyRefusedError(self.faults.refuse)
+            self.running = True
+            self._set(self.file)
+
+    async def apply(self, wanted: ProxyState) -> Sequence[NodeState]:
+        """Set the state and read it back."""
+        unknown = sorted(set(wanted.split.cohorts) - self._cohorts)
+        if unknown:
+            raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan")
+        if not self.answers:
+            self._refuse_stale(self.file, wanted)
+            if _rises_nowhere(self.file, wanted):
+                self.file = wanted
+            raise ProxyUnreachableError("the proxy did not answer")
+        self._refuse_stale(self.memory, wanted)
+        if self.faults.refuse:
+            raise ProxyRefusedError(self.faults.refuse)
+        if not self.faults.forget:
+            if _rises_nowhere(self.memory, wanted):
+                self.file = wanted
+            self._set(wanted)
+        if self.memory != wanted:
+            raise ReadBackError(f"the proxy was set to {wanted} and reads {self.memory}")
+        self.file = wanted
+        return await self.observe()
+
+    async def observe(self) -> Sequence[NodeState]:
+        """Return what the memory holds."""
+        if not self.answers:
+            return [NodeState(node=self._node, reachable=False, error="the proxy did not answer")]
+        return [NodeState(node=self._node, reachable=True, state=self.memory, proxy_version="fake")]
+
+    async def stop(self) -> None:
+        """End serving."""
+        self.running = False
+
+    async def close(self) -> None:
+        """Let go; it serves on."""
+
+    def crash(self) -> None:
+        """Lose the memory; what is started next comes up with the file."""
+        self.running = False
+
+    def throw_switch(self, generation: int | None) -> NodeState:
+        """Put everyone on V1 as `FakeRollback` does."""
+        at = max(self.memory.generation, self.file.generation, generation or 0)
+        self.rolled_back = at
+        self.file = replace(self.file, generation=at, killed=True, split=_nobody(self.file.split))
+        if not self.answers:
+            error = "the proxy did not answer; its files are written"
+            return NodeState(node=self._node, reachable=False, error=error)
+        self._set(replace(self.memory, generation=at, killed=True, split=_nobody(self.memory.split)))
+        return NodeState(node=self._node, reachable=True, state=self.memory, proxy_version="fake")
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether the proxy is there to be asked."""
+        return self.running and not self.faults.unreachable
+
+    def _set(self, state: ProxyState) -> None:
+        self.memory = state
+        self.history.append(state)
+
+    def _refuse_stale(self, current: ProxyState, wanted: ProxyState) -> None:
+        if current.generation > wanted.generation:
+            raise StaleGenerationError(f"the proxy carries generation {current.generation}, not {wanted.generation}")
+        if not wanted.killed and self.rolled_back >= wanted.generation:
+            raise StaleGenerationError(f"a rollback was thrown under generation {self.rolled_back}")
+
+
+class FakeRollback:
+    """The rollback switch of a `FakeProxy`."""
+
+    def __init__(self, proxy: FakeProxy) -> None:
+        self._proxy = proxy
+
+    async def rollback(self, generation: int | None = None) -> Sequence[NodeState]:
+        """Put everyone on V1."""
+        return [self._proxy.throw_switch(generation)]
+
+    async def ready(self) -> bool:
+        """Tell whether the proxy would answer."""
+        return self._proxy.answers
+
+
+def _nobody(split: Split) -> Split:
+    return Split(cohorts=dict.fromkeys(split.cohorts, 0))
+
+
+def _rises_nowhere(old: ProxyState, new: ProxyState) -> bool:
+    before = NOBODY if old.killed else old.split
+    after = NOBODY if new.killed else new.split
+    return before.rises_from(after)
