@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crossfade.core.evidence import collect, streams, users, watch
+from crossfade.core.evidence import collect, mass, pace, streams, users, watch
 from crossfade.core.evidence.collect import Cells
 from crossfade.core.evidence.gross import GrossBreach, gross
 from crossfade.core.evidence.latency import histogram
+from crossfade.core.evidence.pace import Pace, log_e_slower
 from crossfade.core.evidence.ratio import Floats
 from crossfade.core.evidence.reading import read
 from crossfade.core.evidence.state import EvidenceState, Tally, dump, load
-from crossfade.core.evidence.streams import Entries, Layout, Unit, layout_of
+from crossfade.core.evidence.streams import Entries, Layout, Unit, is_paced, layout_of
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.plan import Action, MetricKind, Plan
 from crossfade.core.split import Version
@@ -78,10 +79,19 @@ def enter_phase(plan: Plan, state: EvidenceState, phase_index: int, at: float) -
         failing=fresh if retried else replace(state.failing, hurt=users.Counter(), hurt_unknown=0),
         regions=state.regions,
         recent={} if retried else state.recent,
+        pace=_next_pace(state, retried=retried),
         breached_since={} if retried else state.breached_since,
         shown_at={},
         watch=watch.begin_phase(replace(state.watch, begun_at=at) if retried else state.watch),
     )
+
+
+def _next_pace(state: EvidenceState, *, retried: bool) -> Pace:
+    """Return V1's pace, which a retry doesn't change, with the evidence that goes on or starts anew."""
+    if retried:
+        empty = Pace()
+        return replace(state.pace, harm=empty.harm, spent=empty.spent, waiting=empty.waiting)
+    return replace(state.pace, waiting=state.pace.waiting + mass.at_promotion(state.streams.promotions + 1))
 
 
 def absorb(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> EvidenceState:
@@ -109,6 +119,7 @@ class _Fold:
     recent: dict[str, Tally]
     latency_v1: Floats
     latency_v2: Floats
+    pace: Pace
 
 
 def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> EvidenceState:
@@ -122,14 +133,16 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         dict(state.recent),
         state.latency_v1.copy(),
         state.latency_v2.copy(),
+        state.pace,
     )
     wide = np.zeros((len(ticks), len(layout.measures), 2))
     ready: list[tuple[int, int, Floats]] = []
-    watches = []
+    watches, slower = [], []
     for index, tick in enumerate(ticks):
         compared = _absorb_tick(plan, state, fold, tick, wide[index])
         ready += [(index, slot, counts) for slot, counts in compared]
         watches.append(fold.watch)
+        slower.append(log_e_slower(fold.pace))
     moved, evidence = streams.advance(
         layout,
         streams.with_slots(layout, state.streams, len(fold.regions.slots)),
@@ -138,6 +151,9 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         entries=_entries(layout, ready),
         wide=wide,
     )
+    for measure in layout.measures:
+        if is_paced(measure.metric):
+            evidence[measure.metric.name] = np.minimum(evidence[measure.metric.name], slower)
     breached, shown, stable = _follow(plan, state, ticks, watches, evidence)
     return replace(
         state,
@@ -149,6 +165,7 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         recent=fold.recent,
         latency_v1=fold.latency_v1,
         latency_v2=fold.latency_v2,
+        pace=fold.pace,
         breached_since=breached,
         shown_at=shown,
         watch=replace(fold.watch, stable_since=stable),
@@ -182,6 +199,8 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
     staff = plan.staff_cohorts()
     comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
     chosen = comparable if _has_control(plan, state.phase) else [True] * len(cells)
+    if any(measure.metric.kind is MetricKind.LATENCY for measure in layout.measures):
+        _compare_pace(state, fold, tick, [item for item, ok in zip(cells, comparable, strict=True) if ok])
     _tally(layout, fold, tick, cells=cells, counts=counts, chosen=chosen)
     fold.pools, ready = collect.pool_tick(
         layout,
@@ -195,6 +214,17 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
         slots={arm.region: fold.regions.slot(arm.region) for arm, _ in cells},
     )
     return ready
+
+
+def _compare_pace(state: EvidenceState, fold: _Fold, tick: Tick, cells: Cells) -> None:
+    elapsed = np.array([tick.start + tick.length - state.streams.begun_at])
+    fold.pace = pace.step(
+        fold.pace,
+        start=tick.start,
+        flowed=float(mass.flowed(elapsed, state.layout.planned_s)[0]),
+        one=pace.strata(cells, Version.V1),
+        two=pace.strata(cells, Version.V2),
+    )
 
 
 def _has_control(plan: Plan, phase: int) -> bool:

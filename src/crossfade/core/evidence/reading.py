@@ -10,9 +10,10 @@ from crossfade.core.evidence.collect import is_compared
 from crossfade.core.evidence.forecast import forecast
 from crossfade.core.evidence.latency import within_bin
 from crossfade.core.evidence.noninferiority import log_e_promote
+from crossfade.core.evidence.pace import log_e_slower
 from crossfade.core.evidence.sequences import quantile_interval, rate_interval, ratio_interval
 from crossfade.core.evidence.state import EvidenceState, Tally
-from crossfade.core.evidence.streams import bad_limit, counts_absence, evidence_now, onset_of
+from crossfade.core.evidence.streams import bad_limit, counts_absence, evidence_now, is_paced, onset_of
 from crossfade.core.observation import Blindness, Observation, Reading
 from crossfade.core.plan import Action, Limit, Metric, MetricKind, Plan
 from crossfade.core.split import BUCKETS
@@ -113,6 +114,8 @@ def _guard(look: _Look, metric: Metric, *, inside: bool) -> _Guard:
     """Judge a guardrail that streams watch; `inside`: V2 is shown to be within the limit."""
     layout, name = look.state.layout, metric.name
     harm, needed = look.harm.get(name), layout.needed.get(name)
+    if harm is not None and is_paced(metric):
+        harm = min(harm, log_e_slower(look.state.pace))
     shown = harm is not None and needed is not None and harm >= needed
     if shown or name in look.state.shown_at:
         onset = onset_of(layout, look.state.streams, name)
@@ -286,7 +289,9 @@ def _latency(look: _Look, metric: Metric) -> Reading:
     if two is not None:
         against = f" against V1 {one[1]:.0f} ms" if one else ""
         parts = [f"{metric.name}: V2 {two[1]:.0f} ms ({two[0]:.0f}..{_ms(two[2])}){against}, {n2:,} answers"]
-    parts += [_limit_words(metric), _harm_words(guard), why]
+    slower = log_e_slower(state.pace)
+    words = f"slower than V1: odds {_to_one(slower)}" if math.isfinite(slower) else ""
+    parts += [_limit_words(metric), _harm_words(guard), words, why]
     return Reading(
         metric=metric.name,
         guard=guard.verdict,

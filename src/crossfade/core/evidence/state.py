@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from crossfade.core.evidence.collect import Pool, Regions
+from crossfade.core.evidence.pace import Pace
 from crossfade.core.evidence.ratio import Floats
 from crossfade.core.evidence.streams import Layout, Streams, layout_of
 from crossfade.core.evidence.sums import BINS
@@ -73,6 +74,7 @@ class EvidenceState:
     latency_v1: Floats = field(default_factory=lambda: np.zeros(BINS))
     latency_v2: Floats = field(default_factory=lambda: np.zeros(BINS))
     """Answers of this phase by latency bin."""
+    pace: Pace = field(default_factory=Pace)
     breached_since: Mapping[str, float] = field(default_factory=dict)
     shown_at: Mapping[str, float] = field(default_factory=dict)
     """When a rollback guardrail was first shown breached in this phase: harm once shown stays shown."""
@@ -107,6 +109,10 @@ def dump(state: EvidenceState) -> bytes:
         "recent": {name: asdict(tally) for name, tally in state.recent.items()},
         "latency_v1": state.latency_v1.tolist(),
         "latency_v2": state.latency_v2.tolist(),
+        "pace": {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in ((name, getattr(state.pace, name)) for name in Pace.__slots__)
+        },
         "breached_since": dict(state.breached_since),
         "shown_at": dict(state.shown_at),
         "watch": asdict(state.watch),
@@ -167,10 +173,18 @@ def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
         recent={name: Tally(**tally) for name, tally in document["recent"].items()},
         latency_v1=np.array(document["latency_v1"], dtype=np.float64),
         latency_v2=np.array(document["latency_v2"], dtype=np.float64),
+        pace=_load_pace(document["pace"]),
         breached_since=document["breached_since"],
         shown_at=document["shown_at"],
         watch=_load_watch(watch),
     )
+
+
+def _load_pace(stored: dict[str, Any]) -> Pace:
+    fields: dict[str, Any] = {
+        name: np.array(value, dtype=np.float64) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Pace(**fields)
 
 
 def _load_pool(pool: dict[str, Any]) -> Pool:

@@ -1,0 +1,202 @@
+"""The formulae against oracles, and what must hold of them for any input."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from crossfade.core.evidence import mass, pace, users
+from crossfade.core.evidence.absolute import alternatives, log_e_absolute
+from crossfade.core.evidence.attribution import blamed
+from crossfade.core.evidence.common import ODDS_RATIOS, log_e_common
+from crossfade.core.evidence.forecast import forecast
+from crossfade.core.evidence.gross import _log_binomial_tail, _log_fisher_tail
+from crossfade.core.evidence.ratio import HARM_GRID, HARM_PRIOR, log_e_ratio, log_mixture, weighted_sr
+from crossfade.core.evidence.sequences import RATIO_GRID, quantile_interval, rate_interval, ratio_interval
+from crossfade.core.evidence.sums import BINS, Arm, Cell, bin_upper_ms, latency_bin
+from crossfade.core.split import Version
+
+COUNTS = st.integers(0, 500)
+
+
+@given(n1=st.integers(1, 40), n2=st.integers(1, 40), p1=st.floats(0.001, 0.4), theta0=st.sampled_from([1.0, 1.1, 2.0]))
+@settings(max_examples=40, deadline=None)
+def test_the_ratio_e_value_is_one_at_most_on_average_under_the_null(n1: int, n2: int, p1: float, theta0: float) -> None:
+    """Exactly, over all outcomes of two binomials at the edge of the null."""
+    p2 = min(1.0, theta0 * p1)
+    k1, k2 = np.meshgrid(np.arange(n1 + 1.0), np.arange(n2 + 1.0), indexing="ij")
+    counts = np.stack([np.full(k1.size, float(n1)), k1.ravel(), np.full(k1.size, float(n2)), k2.ravel()], axis=1)
+    theta = theta0 * HARM_GRID
+    value = np.exp(log_e_ratio(counts, theta, np.full_like(theta, theta0)))
+    chance = (stats.binom.pmf(k1, n1, p1) * stats.binom.pmf(k2, n2, p2)).ravel()
+    assert (chance @ value <= 1 + 1e-9).all()
+
+
+@given(n1=st.integers(1, 30), n2=st.integers(1, 30), p=st.floats(0.01, 0.99), guess=st.floats(0.01, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_the_common_e_value_is_one_at_most_on_average_under_the_null(n1: int, n2: int, p: float, guess: float) -> None:
+    """Whatever V1's rate was guessed to be."""
+    x1, x2 = np.meshgrid(np.arange(n1 + 1.0), np.arange(n2 + 1.0), indexing="ij")
+    counts = np.stack([np.full(x1.shape, float(n1)), x1, np.full(x1.shape, float(n2)), x2], axis=-1)
+    value = np.exp(log_e_common(counts, np.full(x1.shape, guess)))
+    chance = stats.binom.pmf(x1, n1, p) * stats.binom.pmf(x2, n2, p)
+    assert len(ODDS_RATIOS) == value.shape[-1]
+    assert (np.einsum("ij,ijq->q", chance, value) <= 1 + 1e-9).all()
+
+
+@given(n=st.integers(1, 60), limit=st.floats(0.001, 0.6), below=st.floats(0.1, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_the_absolute_e_value_is_one_at_most_on_average_below_the_limit(n: int, limit: float, below: float) -> None:
+    k = np.arange(n + 1.0)
+    rates = alternatives(limit)
+    value = np.exp(log_e_absolute(np.full(n + 1, float(n)), k, rates, np.full_like(rates, limit)))
+    assert (stats.binom.pmf(k, n, limit * below) @ value <= 1 + 1e-9).all()
+    assert (rates > limit).all()
+    assert (rates < 1).all()
+
+
+@given(rows=st.lists(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS), min_size=1, max_size=12), cut=st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_the_recursion_takes_the_same_steps_in_any_batches(rows: list[tuple[int, int, int, int]], cut: int) -> None:
+    counts = np.array([[n1 + k1, k1, n2 + k2, k2] for n1, k1, n2, k2 in rows], dtype=np.float64)
+    log_e = log_e_ratio(counts, HARM_GRID, np.ones(len(HARM_GRID)))[:, None, :]
+    weights = np.full((len(rows), 1), 0.01)
+    start = np.zeros((1, len(HARM_GRID)))
+    whole = weighted_sr(start, weights, log_e.copy())
+    first = weighted_sr(start, weights[:cut], log_e[:cut].copy())
+    middle = first[-1] if len(first) else start
+    rest = weighted_sr(middle, weights[cut:], log_e[cut:].copy())
+    assert np.array_equal(whole, np.concatenate([first, rest]))
+    assert np.isfinite(whole).all()
+
+
+def test_the_recursion_is_the_weighted_sum_over_all_onsets() -> None:
+    rng = np.random.default_rng(1)
+    log_e = rng.normal(0, 1, (20, 1, len(HARM_GRID)))
+    weights = rng.random((20, 1)) / 20
+    last = weighted_sr(np.zeros((1, len(HARM_GRID))), weights, log_e.copy())[-1, 0]
+    by_hand = sum(weights[s, 0] * np.exp(log_e[s:, 0].sum(axis=0)) for s in range(20))
+    assert last == pytest.approx(by_hand, rel=1e-12)
+    assert log_mixture(last[None])[0] == pytest.approx(math.log(float(last @ HARM_PRIOR)))
+
+
+def test_onset_mass_never_adds_up_to_more_than_one() -> None:
+    promotions = sum(mass.at_promotion(j) for j in range(1, 2000))
+    flowed = mass.flowed(np.array([0.0, 1e6, 4e6, 1e9, 1e13]), 4e6)
+    assert (np.diff(flowed) >= 0).all()
+    assert mass.START + promotions + flowed[-1] <= 1
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 100), (3, 600), (31, 5012), (90, 100), (100, 100)])
+def test_a_rates_interval_contains_the_fixed_sample_one(k: int, n: int) -> None:
+    """It holds at every look, so it is wider than Clopper and Pearson's, but not by much."""
+    low, high = rate_interval(k, n, 0.05)
+    exact = stats.binomtest(k, n).proportion_ci(0.95)
+    assert low <= exact.low + 1e-9
+    assert high >= exact.high - 1e-9
+    assert high - low <= 2.6 * (exact.high - exact.low)
+
+
+@pytest.mark.slow
+def test_intervals_cover_at_all_looks_at_once() -> None:
+    rng, missed_rate, missed_quantile = np.random.default_rng(2), 0, 0
+    true_bin = latency_bin(stats.lognorm.ppf(0.95, 0.6, scale=80.0))
+    for _ in range(200):
+        bad = np.cumsum(rng.random(4000) < 0.02)
+        bins = np.array([latency_bin(x) for x in rng.lognormal(math.log(80.0), 0.6, 2000)])
+        looks = (50, 100, 200, 500, 1000, 2000, 4000)
+        rates = [rate_interval(float(bad[n - 1]), n, 0.05) for n in looks]
+        missed_rate += any(not low <= 0.02 <= high for low, high in rates)
+        bands = [quantile_interval(np.bincount(bins[:n], minlength=BINS).astype(float), 0.95, 0.05) for n in looks[:6]]
+        edge = bin_upper_ms(true_bin)
+        missed_quantile += any(band is not None and not band[0] <= edge <= band[2] * 1.05 for band in bands)
+    assert missed_rate <= stats.binom.ppf(0.999, 200, 0.05)
+    assert missed_quantile <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def test_the_ratios_interval_covers_and_shrinks() -> None:
+    rng = np.random.default_rng(3)
+    missed, widths = 0, []
+    for _ in range(200):
+        n = np.array([1900.0, 100.0])
+        k = rng.poisson(n * np.array([0.005, 0.01]), (300, 2))
+        counts = np.stack([np.full(300, n[0]), k[:, 0], np.full(300, n[1]), k[:, 1]], axis=1).astype(float)
+        profile = np.cumsum(log_e_ratio(counts, RATIO_GRID, np.ones(len(RATIO_GRID))), axis=0)
+        bands = [ratio_interval(profile[look], 0.05) for look in (20, 60, 150, 299)]
+        found = [band for band in bands if band is not None]
+        missed += any(not low <= 2.0 <= high for low, _, high in found)
+        widths.append(found[-1][2] / max(found[-1][0], 1e-3))
+    assert missed <= stats.binom.ppf(0.999, 200, 0.05)
+    assert np.median(widths) < 3
+
+
+def test_gross_tails_are_scipys() -> None:
+    assert _log_binomial_tail(9, 6, 0.01) == pytest.approx(stats.binom.logsf(5, 9, 0.01))
+    assert _log_fisher_tail(95, 2, 9, 6) == pytest.approx(stats.hypergeom.logsf(5, 104, 8, 9))
+
+
+def test_a_forecast_is_shorter_with_more_traffic_and_never_for_a_v2_beyond_the_margin() -> None:
+    def ask(k2: float, rate: float) -> tuple[tuple[float, float, float] | None, float]:
+        return forecast(counts=(30_000, 150, 10_000, k2), log_e=1.0, needed=3.0, margin=1.25, v2_per_s=rate)
+
+    slow, fast = ask(50, 1.0)[0], ask(50, 10.0)[0]
+    assert slow is not None
+    assert fast is not None
+    assert slow[1] == pytest.approx(10 * fast[1])
+    assert ask(150, 1.0)[1] > 0.95
+
+
+@given(st.permutations(list(range(6))))
+def test_failing_users_are_counted_alike_in_any_order_of_their_cells(order: list[int]) -> None:
+    """Collectors and regions come in any order; the book sorts them, and their sums are what counts."""
+    arms = [Arm(version, region, "") for version in Version for region in ("a", "b", "c")]
+    cells = [(arm, Cell(requests=9, failures=2, failing_users={i, i + 10})) for i, arm in enumerate(arms)]
+    given_order = sorted((cells[i] for i in order), key=lambda item: item[0])
+    assert users.count(users.Failing(), 0.0, cells) == users.count(users.Failing(), 0.0, given_order)
+
+
+def test_a_user_counts_first_once_limited_daily_and_distinct_every_ten_minutes() -> None:
+    failing, arm = users.Failing(), Arm(Version.V2, "", "")
+    totals = Counter[str]()
+    for start in range(0, 10 * 86_400, 300):
+        failing, (units,) = users.count(failing, start, [(arm, Cell(requests=1, failures=1, failing_users={7}))])
+        totals.update(first=units.first, limited=units.limited, distinct=units.distinct)
+    assert totals == {"first": 1, "limited": 4, "distinct": 10 * 144}
+    assert len(failing.hurt) == 1
+
+
+def test_a_slower_v2_is_found_and_an_equal_one_is_not() -> None:
+    def evidence(factor: float, seed: int) -> float:
+        rng, state = np.random.default_rng(seed), pace.Pace()
+        for number in range(200):
+            one, two = (
+                np.stack(
+                    [
+                        np.bincount(
+                            np.minimum(
+                                np.ceil(np.log(rng.lognormal(4.4, 0.5, n) * speed) / math.log(1.05)), 225
+                            ).astype(int),
+                            minlength=BINS,
+                        ),
+                        np.zeros(BINS),
+                    ]
+                ).astype(float)
+                for n, speed in ((300, 1.0), (100, factor))
+            )
+            state = pace.step(state, start=number * 864.0, flowed=0.0, one=one, two=two)
+        return pace.log_e_slower(state)
+
+    assert evidence(1.25, 1) > math.log(1000)
+    assert max(evidence(1.0, seed) for seed in range(10)) < math.log(20)
+
+
+def test_the_streams_to_blame_are_the_strong_ones() -> None:
+    found = blamed({"a": math.log(1000), "b": math.log(25), "c": 0.0, "d": -3.0})
+    assert found == ("a", "b")
+    assert blamed({}) == ()
