@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ KEPT_DECISIONS = 10_000
 
 BUSY_S = 5.0
 """How long SQLite waits for another process's lock."""
-CONNECT_S = 5.0
-COMMAND_S = 10.0
+CONNECT_S = 3.0
+COMMAND_S = 3.0
 """How long PostgreSQL may take to answer before it counts as unreachable."""
 
 _OPEN_LOCK = 0x63726F7373  # "cross": held on PostgreSQL while the schema is made
@@ -110,19 +111,23 @@ class SqlStore:
         """
         if self._engine is not None:
             return
-        self._engine = self._make_engine()
         try:
-            if not self._postgresql:
-                await self._use_wal()
-            async with self._transaction(write=True) as connection:
-                await self._make_schema(connection)
-            self._file_id = self._stat()
-        except (TypeError, ValueError) as error:  # an option in the URL that the driver does not take
+            await self._start()
+        except BaseException as error:
             await self.close()
-            raise StoreError(f"{self._shown}: {error}; correct the URL") from None
-        except BaseException:
-            await self.close()
+            if isinstance(error, (sqlite3.Error, *self._foreign)):
+                raise self._explained(error) from None
+            if isinstance(error, (TypeError, ValueError)):  # an option in the URL that the driver does not take
+                raise StoreError(f"{self._shown}: {error}; correct the URL") from None
             raise
+
+    async def _start(self) -> None:
+        self._engine = self._make_engine()
+        if not self._postgresql:
+            await asyncio.to_thread(_use_wal, self._engine)
+        async with self._transaction(write=True) as connection:
+            await self._make_schema(connection)
+        self._file_id = self._stat()
 
     async def close(self) -> None:
         """Let go of the database; calling it again, or before `open`, is harmless."""
@@ -148,11 +153,6 @@ class SqlStore:
             pool_pre_ping=True,  # a server that was restarted costs a ping, not an append
             connect_args={"timeout": CONNECT_S, "command_timeout": COMMAND_S},
         )
-
-    async def _use_wal(self) -> None:
-        """Let readers and the writer not wait for each other; the mode stays with the file."""
-        async with self._transaction(write=False, begin="") as connection:
-            await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
     async def _make_schema(self, connection: AsyncConnection) -> None:
         if self._postgresql:  # two controllers that start together make it once
@@ -288,13 +288,11 @@ class SqlStore:
     # ── the database ────────────────────────────────────────────────────────────────────────────────────
 
     @asynccontextmanager
-    async def _transaction(self, *, write: bool, begin: str | None = None) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
         """Run the body in a transaction; what the database raises leaves as an error of ours."""
         if self._engine is None:
             raise StoreError(f"{self._shown} is not open; call open() first")
-        if begin is None:
-            begin = "BEGIN IMMEDIATE" if write else "BEGIN"
-        engine = self._engine.execution_options(**{_BEGIN: begin})
+        engine = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE" if write else "BEGIN"})
         try:
             if self._postgresql or not write:
                 async with engine.begin() as connection:
@@ -420,9 +418,19 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @sa.event.listens_for(engine.sync_engine, "begin")
     def begun(connection: sa.Connection) -> None:
-        begin = connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE")
-        if begin:
-            connection.exec_driver_sql(begin)
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+
+
+def _use_wal(engine: AsyncEngine) -> None:
+    """Let readers and the writer not wait for each other; the mode stays with the file. Raises sqlite3.Error.
+
+    Done without the asynchronous driver: where it can't open a file it leaves a thread behind, which complains
+    on stderr when the event loop is gone.
+    """
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    uri = bool(options.get("uri"))
+    with closing(sqlite3.connect(arguments[0], timeout=BUSY_S, uri=uri)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 _SQLITE_REASONS = {
