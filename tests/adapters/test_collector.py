@@ -94,7 +94,7 @@ def test_a_cached_answer_is_of_a_stratum_of_its_own() -> None:
         ({"status": 500}, 1, 0, 0),
         ({"status": 503, "termination": "SC--", "server": "v2a"}, 1, 1, 0),
         ({"status": 504, "termination": "sH--", "headers_us": "-"}, 1, 1, 0),
-        ({"status": 200, "termination": "SD--"}, 1, 1, 0),
+        ({"status": 200, "termination": "SD--"}, 1, 0, 0),
         ({"status": 200, "server": "fallback", "version": "v2"}, 1, 1, 1),
         ({"status": -1, "termination": "CH--", "headers_us": "-", "total_ms": 1000}, 1, 0, 0),
         ({"status": 200, "termination": "CD--"}, 0, 0, 0),

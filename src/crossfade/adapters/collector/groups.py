@@ -1,0 +1,212 @@
+"""What many rows have in common, worked out once: whose request with which outcome, and what the answer said.
+
+Every table here is bounded, because clients and services choose what is written into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfade.core.evidence.sums import Arm
+from crossfade.core.facts import NOT_UNDERSTOOD, Facts, parse_facts
+from crossfade.core.outcome import Outcome, outcome_of, timed_out
+from crossfade.core.split import Version
+
+MAX_REGIONS = 64
+MAX_FACT_NAMES = 32
+OTHER = "other"
+"""Where names beyond these bounds are counted."""
+
+MAX_SIGNATURES = 20_000
+MAX_HEADERS = 20_000
+"""Facts headers that differ (by their decimals, mostly) and are remembered."""
+MAX_TIMINGS = 8
+"""Decimals counted per answer."""
+REGION_LENGTH = 64
+
+_VERSIONS = {"v1": Version.V1, "v2": Version.V2}
+
+Signature = tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What rows of one arm and outcome have in common."""
+
+    arm: int
+    """Index into `Groups.arms`."""
+    outcome: Outcome
+    timed_out: bool = False
+    readable: bool = True
+
+
+_UNREADABLE = Group(arm=0, outcome=Outcome.NOBODYS, readable=False)
+
+
+class _Names:
+    """The first so many names; the rest share one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+        self.overflowed = False
+
+    def of(self, name: str) -> str:
+        """Return the name, or OTHER where there are too many."""
+        if name in self._known:
+            return name
+        if len(self._known) >= self._most:
+            self.overflowed = True
+            return OTHER
+        self._known.add(name)
+        return name
+
+
+class Groups(dict[Signature, int]):
+    """Group index by signature; a signature seen for the first time is worked out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arms: list[Arm] = []
+        self.groups: list[Group] = []
+        self._arms: dict[Arm, int] = {}
+        self._groups: dict[Group, int] = {}
+        self._regions = _Names(MAX_REGIONS)
+
+    def __missing__(self, signature: Signature) -> int:
+        group = self._make(*(field.decode("latin-1") for field in signature))
+        index = self._groups.setdefault(group, len(self.groups))
+        if index == len(self.groups):
+            self.groups.append(group)
+        self[signature] = index
+        return index
+
+    def forget(self, *, tick_ended: bool = False) -> None:
+        """Begin anew where too much was remembered; between batches only, since indices change.
+
+        Whoever sends a new region with every request fills the table for the rest of the tick, not for ever.
+        """
+        if len(self) > MAX_SIGNATURES or (tick_ended and self._regions.overflowed):
+            self.clear()
+            for table in (self.arms, self.groups, self._arms, self._groups):
+                table.clear()
+        if tick_ended and self._regions.overflowed:
+            self._regions = _Names(MAX_REGIONS)
+
+    def _make(  # noqa: PLR0917 - the columns of a signature, in their order
+        self, version: str, status: str, cohort: str, override: str, region: str, termination: str, server: str
+    ) -> Group:
+        side = _VERSIONS.get(version)
+        if side is None:
+            return Group(arm=0, outcome=Outcome.NOBODYS)
+        try:
+            outcome = outcome_of(int(status), termination, server)
+        except ValueError:
+            return _UNREADABLE
+        if outcome is Outcome.NOBODYS:
+            return Group(arm=0, outcome=outcome)
+        name = _readable(region)
+        arm = Arm(
+            version=side,
+            region=self._regions.of(name) if name else "",
+            cohort=_readable(cohort),
+            override=override == "1",
+        )
+        index = self._arms.setdefault(arm, len(self.arms))
+        if index == len(self.arms):
+            self.arms.append(arm)
+        late = outcome is Outcome.UNANSWERED and timed_out(termination)
+        return Group(arm=index, outcome=outcome, timed_out=late)
+
+
+def _readable(field: str) -> str:
+    """Return a url-encoded field as text fit to be shown; empty for a dash."""
+    if field == "-":
+        return ""
+    return "".join(c for c in unquote(field, errors="replace") if c.isprintable())[:REGION_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What answers said alike: everything but their decimals."""
+
+    values: tuple[tuple[str, str], ...] = ()
+    timings: tuple[str, ...] = ()
+    cached: bool = False
+
+
+NOTHING_SAID = Template()
+
+
+class Headers(dict[bytes, int]):
+    """Index of a Facts header as logged; `template_of` and `timings_of` are arrays by that index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.template_of: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.timings_of: NDArray[np.float64] = np.zeros((0, MAX_TIMINGS))
+        self.templates: list[Template] = []
+        self.not_understood = 0
+        """Headers that were no dictionary, each counted when first seen."""
+        self._templates: dict[Template, int] = {}
+        self._names = _Names(MAX_FACT_NAMES)
+        self._begin()
+
+    def __missing__(self, header: bytes) -> int:
+        text = header.decode("latin-1")
+        index = len(self)
+        self[header] = index
+        if index >= len(self.template_of):
+            self._grow(max(1024, 2 * index))
+        facts = parse_facts(unquote(text, errors="replace")) if text != "-" else Facts()
+        if facts == NOT_UNDERSTOOD:
+            self.not_understood += 1
+        timings = [(name, value) for name, value in facts.timings if self._keeps(name)][:MAX_TIMINGS]
+        self.timings_of[index, : len(timings)] = [value for _, value in timings]
+        template = Template(
+            values=tuple(pair for pair in facts.values if self._keeps(pair[0])),
+            timings=tuple(name for name, _ in timings),
+            cached=("cache", "hit") in facts.values,
+        )
+        self.template_of[index] = self._index(template)
+        return index
+
+    def forget(self, *, tick_ended: bool = False) -> None:
+        """Begin anew where too much was remembered; between batches only, since indices change."""
+        too_many_names = tick_ended and self._names.overflowed
+        if too_many_names:
+            self._names = _Names(MAX_FACT_NAMES)
+        if len(self) > MAX_HEADERS or too_many_names:
+            self._begin()
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self.template_of)
+        self.template_of = np.pad(self.template_of, (0, more))
+        self.timings_of = np.pad(self.timings_of, ((0, more), (0, 0)))
+
+    def _begin(self) -> None:
+        self.clear()
+        self._templates.clear()
+        self.templates.clear()
+        self._index(NOTHING_SAID)
+
+    def _index(self, template: Template) -> int:
+        index = self._templates.setdefault(template, len(self.templates))
+        if index == len(self.templates):
+            self.templates.append(template)
+        return index
+
+    def _keeps(self, name: str) -> bool:
+        return self._names.of(name) == name
+
+
+def flags(groups: Iterable[bool]) -> NDArray[np.bool_]:
+    """Return a property of every group as an array, to be taken by group index."""
+    array: NDArray[Any] = np.fromiter(groups, dtype=np.bool_)
+    return array
