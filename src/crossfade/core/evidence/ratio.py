@@ -23,6 +23,8 @@ HARM_PRIOR: Floats = np.array(_PRIOR, dtype=np.float64) / sum(_PRIOR)
 
 CEILING = 1e200
 """Evidence beyond this says nothing more, and products of it must not overflow."""
+_STEP_MAX = 230.0
+"""Of ln e in one tick: e^230 times the ceiling is still a number; making an e-value smaller keeps it valid."""
 
 
 def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
@@ -62,15 +64,24 @@ def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
     M itself is kept, not its logarithm: M can't underflow to a state from which it doesn't recover (w is added
     before each step), the ceiling keeps it finite, and one tick or a million take the same steps to the same bits.
     """
-    values = np.exp(np.minimum(log_e, 230.0), out=log_e)
-    current = state.copy()
-    added = mass[:, :, None]
-    for index in range(len(values)):
-        current += added[index]
-        current *= values[index]
-        np.minimum(current, CEILING, out=current)
-        values[index] = current
+    np.minimum(log_e, _STEP_MAX, out=log_e)
+    clips = _could_overflow(state, log_e)
+    values = np.exp(log_e, out=log_e)
+    current, grown = state, np.empty_like(state)
+    for weight, value in zip(mass[:, :, None], values, strict=True):
+        np.add(current, weight, out=grown)
+        np.multiply(grown, value, out=value)
+        if clips:
+            np.minimum(value, CEILING, out=value)
+        current = value
     return values
+
+
+def _could_overflow(state: Floats, log_e: Floats) -> bool:
+    """Tell whether some M might pass the ceiling; where none can, the loop need not look (the bits are the same)."""
+    rise = np.maximum(log_e.max(axis=(1, 2), initial=0.0), 0.0).sum()
+    top = max(1.0, float(state.max(initial=0.0)))
+    return bool(rise + math.log(top + len(log_e)) > 400.0)
 
 
 def log_mixture(values: Floats) -> Floats:

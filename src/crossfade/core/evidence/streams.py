@@ -465,7 +465,7 @@ def _add_ratio(
     value = log_e_ratio(counts[failed], plane.theta, plane.theta0)
     width = len(HARM_GRID)
     for position, row in enumerate(plane.rows):
-        np.add.at(log_e[:, row], tick, value[:, position * width : (position + 1) * width])
+        _add_at(log_e[:, row], tick, value[:, position * width : (position + 1) * width])
     for position, row in enumerate(plane.regional, start=len(plane.rows)):
         piece = value[placed, position * width : (position + 1) * width]
         np.add.at(log_e, (tick[placed], where[placed] + row), piece)
@@ -484,7 +484,7 @@ def _add_absolute(layout: Layout, entries: Entries, wide: Floats, log_e: Floats,
         usable = (counts[:, 0] > 0) & (counts[:, 2] > 0)
         rates = alternatives(stream.level)
         value = log_e_absolute(counts[usable, 2], counts[usable, 3], rates, np.full_like(rates, stream.level))
-        np.add.at(log_e[:, row], entries.tick[usable], value)
+        _add_at(log_e[:, row], entries.tick[usable], value)
         compares[entries.tick[usable], row] = True
         row += 1
     for stream in layout.wide:
@@ -493,6 +493,14 @@ def _add_absolute(layout: Layout, entries: Entries, wide: Floats, log_e: Floats,
         log_e[:, row] = log_e_absolute(n, k, rates, np.full_like(rates, stream.level))
         compares[:, row] = n > 0
         row += 1
+
+
+def _add_at(target: Floats, index: NDArray[np.int64], value: Floats) -> None:
+    """Add rows to a target at rising positions, which may repeat."""
+    if (np.diff(index) > 0).all():
+        target[index] += value  # ten times as fast, and right while no position repeats
+    else:
+        np.add.at(target, index, value)
 
 
 def _release(streams: Streams, compares: NDArray[np.bool_], flowed: Floats) -> tuple[Floats, Floats, Floats]:
@@ -508,13 +516,16 @@ def _release(streams: Streams, compares: NDArray[np.bool_], flowed: Floats) -> t
 
 def _restarts(streams: Streams, log_e: Floats, compares: NDArray[np.bool_], starts: Floats) -> tuple[Floats, Floats]:
     """Return the CUSUM and the start of its present rise, by row and alternative."""
-    best, onset = streams.best.copy(), streams.onset.copy()
-    moved = compares.any(axis=1)
-    for index in np.flatnonzero(moved):
-        fresh = (best <= 0) & compares[index][:, None]
-        onset[fresh] = starts[index]
-        best = np.maximum(best, 0.0) + log_e[index]
-    return np.maximum(best, 0.0), onset
+    path = np.empty((len(starts) + 1, *streams.best.shape))
+    path[0] = streams.best
+    lifted = np.empty_like(streams.best)
+    for index, value in enumerate(log_e):
+        np.maximum(path[index], 0.0, out=lifted)
+        np.add(lifted, value, out=path[index + 1])
+    begins = (path[:-1] <= 0) & compares[:, :, None]
+    last = len(starts) - 1 - begins[::-1].argmax(axis=0)
+    onset = np.where(begins.any(axis=0), starts[last], streams.onset)
+    return np.maximum(path[-1], 0.0), onset
 
 
 def _by_metric(layout: Layout, rows: Floats) -> dict[str, Floats]:
