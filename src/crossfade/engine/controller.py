@@ -103,6 +103,8 @@ class Controller:
         self._evidence = book.begin(plan, parts.clock.now())
         self._acting = asyncio.Lock()
         self._rollbacks = 0
+        self._rolling = 0
+        """Rollbacks that the proxy knows of and the history does not yet."""
         self._unsaved: list[Tick] = []
         self._saved: tuple[float, str] = (float("-inf"), "")
         self._observed_at = float("-inf")
@@ -137,7 +139,23 @@ class Controller:
             await self._assert_wanted()
 
     async def run(self) -> None:
-        """Look until cancelled. What goes wrong in one look is logged, and the next one looks again."""
+        """Look until cancelled. What goes wrong in one look is logged, and the next one looks again.
+
+        Gross breaches are looked for beside the ticks: a store that hangs must not delay that rollback.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(), name="gross breaches")
+            group.create_task(self._tick_on(), name="ticks")
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.look_for_gross_breach()
+            except CrossfadeError as error:
+                log.error("this look for gross breaches failed: %s", error)
+            await self._pause()
+
+    async def _tick_on(self) -> None:
         while True:
             try:
                 await self.tick()
@@ -146,7 +164,7 @@ class Controller:
                 await self._reload()
             except CrossfadeError as error:
                 log.error("this look failed: %s", error)
-            await self._pause()
+            await self._parts.clock.sleep(self.pace.look_s)
 
     async def _reload(self) -> None:
         try:
@@ -163,8 +181,6 @@ class Controller:
 
     async def tick(self) -> None:
         """Look once, decide, and carry the decision out."""
-        if await self._gross_breach():
-            return
         async with self._acting:
             ticks = self._parts.telemetry.closed_ticks()
             self._absorb(ticks)
@@ -174,7 +190,7 @@ class Controller:
             self._observed_at = self._parts.clock.monotonic()
             stored = await self._save_evidence()
             self.nodes = await self._parts.proxy.observe()
-            if self.rollout.state is not State.ABORTED and await self._found_rolled_back():
+            if self._rolling or await self._found_rolled_back():
                 return
             await self._mend_drift()
             decision = await self._look(stored)
@@ -187,11 +203,16 @@ class Controller:
         return self._parts.clock.now()
 
     async def _load_evidence(self, fresh: bool) -> None:
+        """Go on with the evidence that was kept, as far as the history has not gone past it since."""
         kept = None if fresh else await self._parts.store.evidence(self.plan.name)
-        if kept is None:
-            self._evidence = self._begin_evidence(self.rollout.phase, self._now())
-        else:
-            self._evidence = book.load(self.plan, kept[1])
+        attempt, _, state = (kept[1] if kept else b"").partition(b"\n")
+        rollout = self.rollout
+        if attempt != str(rollout.attempt).encode():
+            self._evidence = self._begin_evidence(rollout.phase, self._now())
+            return
+        self._evidence = book.load(self.plan, state)
+        if self._evidence.phase != rollout.phase:
+            self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
         return book.enter_phase(self.plan, book.begin(self.plan, at), phase, at)
@@ -205,7 +226,7 @@ class Controller:
         """Keep ticks with the evidence that includes them; return why that was not possible."""
         try:
             await self._journal.catch_up()
-            state = book.dump(self._evidence) if self._unsaved else b""
+            state = b"%d\n%b" % (self.rollout.attempt, book.dump(self._evidence)) if self._unsaved else b""
             while self._unsaved:
                 await self._parts.store.save_tick(self.plan.name, self._unsaved[0], state)
                 del self._unsaved[0]
@@ -336,8 +357,11 @@ class Controller:
             except (ProxyError, UnreachableError) as error:
                 log.error("the proxy could not be set: %s", error)
 
-    async def _gross_breach(self) -> bool:
-        """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock."""
+    async def look_for_gross_breach(self) -> bool:
+        """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock.
+
+        Tells whether it did.
+        """
         if self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
             return False
         recent = self._parts.telemetry.recent(self.pace.gross_s)
@@ -350,9 +374,13 @@ class Controller:
 
     async def _roll_back_now(self, command: RollBack, by: str) -> RollbackReport:
         self._rollbacks += 1
-        report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
-        fact = self._rolled_back(report, command.reason, command.trigger, by=by, users_hurt=command.users_hurt)
-        await self._journal.record_done(fact)
+        self._rolling += 1
+        try:
+            report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
+            fact = self._rolled_back(report, command.reason, command.trigger, by=by, users_hurt=command.users_hurt)
+            await self._journal.record_done(fact)
+        finally:
+            self._rolling -= 1
         return report
 
     def _rolled_back(
