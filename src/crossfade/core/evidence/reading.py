@@ -13,7 +13,14 @@ from crossfade.core.evidence.noninferiority import log_e_promote
 from crossfade.core.evidence.pace import log_e_slower
 from crossfade.core.evidence.sequences import quantile_interval, rate_interval, ratio_interval
 from crossfade.core.evidence.state import EvidenceState, Tally
-from crossfade.core.evidence.streams import bad_limit, counts_absence, evidence_now, is_paced, onset_of
+from crossfade.core.evidence.streams import (
+    bad_limit,
+    counts_absence,
+    evidence_now,
+    is_paced,
+    onset_of,
+    regions_to_blame,
+)
 from crossfade.core.observation import Blindness, Observation, Reading
 from crossfade.core.plan import Action, Limit, Metric, MetricKind, Plan
 from crossfade.core.split import BUCKETS
@@ -443,11 +450,21 @@ def _rate_sentence(
         f"V2 between {_percent(low)} and {_percent(high)}",
         _limit_words(metric),
         _harm_words(guard),
+        _where(look, metric, guard),
         why,
     ]
     if guard.verdict is Verdict.FAIL and metric.kind is MetricKind.FAILURE_RATE:
         parts.append(f"{_hurt(look):,} users hurt")
     return "; ".join(part for part in parts if part)
+
+
+def _where(look: _Look, metric: Metric, guard: _Guard) -> str:
+    """Name the regions that carry a breach, where not all of them do."""
+    state, names = look.state, look.state.regions.slots
+    if guard.verdict is not Verdict.FAIL:
+        return ""
+    found = regions_to_blame(state.layout, state.streams, metric.name, names)
+    return f"shown in {', '.join(found[:3])}" if 0 < len(found) < len(names) else ""
 
 
 def _limit_words(metric: Metric) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crossfade.core.evidence import mass
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
+from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
 from crossfade.core.evidence.ratio import HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
@@ -553,6 +554,16 @@ def onset_of(layout: Layout, streams: Streams, metric: str) -> float | None:
             if height > 0 and (found is None or height > found[0]):
                 found = (height, float(streams.onset[row, column]))
     return None if found is None else found[1]
+
+
+def regions_to_blame(layout: Layout, streams: Streams, metric: str, regions: Sequence[str]) -> tuple[str, ...]:
+    """Return the regions in which a metric's harm is shown (e-BH at 10 %), strongest first."""
+    rows = log_mixture(streams.harm[layout.rows :])
+    wanted = [index for _, index in layout.regional_parts.get(metric, ())]
+    if not wanted:
+        return ()
+    by_slot = rows.reshape(-1, len(layout.regional))[:, wanted].max(axis=1) - math.log(len(wanted))
+    return blamed({name: float(value) for name, value in zip(regions, by_slot, strict=False)})
 
 
 def evidence_now(layout: Layout, streams: Streams) -> dict[str, float]:

@@ -17,7 +17,7 @@ from crossfade.core.words import duration
 EXPECTED_SILENT = 20.0
 """Requests that should have come and did not, at which silence is taken for blindness."""
 PATIENCE_S = 900.0
-"""Silence of one version that is not yet taken for blindness where little traffic is expected."""
+"""Silence of everybody that is not yet taken for blindness."""
 FACT_ANSWERS = 20
 """Answers in a row without a fact, at which nobody is taken to tell it."""
 LATE_TICKS = 6
@@ -298,10 +298,9 @@ def _traffic(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
     split = plan.phases[phase].split
     found = []
     any_v2 = split.everyone > 0 or any(split.cohorts.values())
-    rate = watch.requests_per_s
-    if any_v2 and watch.v2.since is not None and _is_silent(watch, watch.v2, rate * weight):
+    if any_v2 and watch.v2.since is not None and _is_silent(watch, watch.v2):
         found.append(_silent("v2", watch, watch.v2, matters=weight > 0))
-    if 0 < weight < 1 and watch.v1.since is not None and _is_silent(watch, watch.v1, rate * (1 - weight)):
+    if 0 < weight < 1 and watch.v1.since is not None and _is_silent(watch, watch.v1):
         found.append(_silent("v1", watch, watch.v1, matters=True))
     return found
 
@@ -310,10 +309,13 @@ def _lasted(watch: Watch, silence: Silence) -> float:
     return 0.0 if silence.since is None or watch.last_end is None else watch.last_end - silence.since
 
 
-def _is_silent(watch: Watch, silence: Silence, rate: float) -> bool:
+def _is_silent(watch: Watch, silence: Silence) -> bool:
     lasted = _lasted(watch, silence)
-    if silence.expected >= EXPECTED_SILENT and lasted >= 3 * watch.last_length:
-        return True
+    if silence.expected >= EXPECTED_SILENT:
+        return lasted >= 3 * watch.last_length
+    if silence.expected >= 1:  # the other version does answer, but too little to miss anything: a quiet night
+        return lasted >= DAY
+    rate = watch.requests_per_s
     patience = max(LATE_TICKS * watch.last_length, PATIENCE_S, EXPECTED_SILENT / rate if rate > 0 else 0.0)
     return lasted >= min(patience, DAY)
 
