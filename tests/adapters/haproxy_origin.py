@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,9 +98,11 @@ class LineSink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        while line := await reader.readline():
-            self.lines.append(line.decode().removesuffix("\n"))
-            self._news.set()
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                self.lines.append(line.decode().removesuffix("\n"))
+                self._news.set()
+        writer.close()
 
 
 @dataclass(frozen=True, slots=True)

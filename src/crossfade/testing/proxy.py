@@ -88,7 +88,8 @@ class FakeProxy:
     def throw_switch(self, generation: int | None) -> NodeState:
         """Put everyone on V1 as `FakeRollback` does."""
         at = max(self.memory.generation, self.file.generation, generation or 0)
-        self.rolled_back = at
+        outdated = at if generation is not None else max(self.memory.generation, self.file.generation) + 1
+        self.rolled_back = max(self.rolled_back, outdated)
         self.file = replace(self.file, generation=at, killed=True, split=_nobody(self.file.split))
         if not self.answers:
             error = "the proxy did not answer; its files are written"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -143,11 +144,10 @@ class Process:
         """Tell whether the process runs; reaps it where it was our child."""
         if self.child is not None:
             return self.child.poll() is None
-        try:
-            signal.pidfd_send_signal(self.pidfd, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        # not by signal 0: somebody else's child may stay a zombie
+        ended = select.poll()
+        ended.register(self.pidfd, select.POLLIN)
+        return not ended.poll(0)
 
     def send(self, number: int) -> None:
         """Send a signal; a process that has ended is left in peace."""

@@ -145,8 +145,8 @@ class HaproxyProxy:
     async def apply(self, wanted: ProxyState) -> Sequence[NodeState]:
         """Set the complete state and read it back; see `ports.Proxy`.
 
-        A proxy on which a rollback switch was thrown takes its end only from a later generation than the
-        rollback's; an earlier one gets StaleGenerationError.
+        After a rollback switch was thrown, actors that can't know of it get StaleGenerationError: those with the
+        rollback's generation or an earlier one, and, where it was thrown without one, with the next.
         """
         async with self._applying:
             cohorts = tuple(self._plan.assignment.cohorts)
@@ -205,7 +205,8 @@ class HaproxyProxy:
             if self._process is not None:
                 await self._process.end(self._grace_s)
                 self._process = None
-            (self._directory / PID).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._directory / PID).unlink()
 
     async def close(self) -> None:
         """Let go of the process; it goes on serving."""
@@ -360,7 +361,8 @@ class HaproxyProxy:
 
     async def _yield_to_others(self, old: Maps, now: Maps, new: Maps) -> None:
         """Where someone acted while we did, take back what we may have raised and raise StaleGenerationError."""
-        thrown = now.ints.get(ROLLBACKS) != old.ints.get(ROLLBACKS)
+        # a switch kills first and counts then
+        thrown = now.ints.get(ROLLBACKS) != old.ints.get(ROLLBACKS) or (now.killed and not new.killed)
         if not thrown and now.generation <= new.generation:
             return
         if not new.killed:
@@ -398,6 +400,6 @@ def _refuse_stale(old: Maps, wanted: ProxyState) -> None:
         )
     if not wanted.killed and old.ints.get(ROLLED_BACK, -1) >= wanted.generation:
         raise StaleGenerationError(
-            f"everyone was put on V1 by a rollback under generation {old.ints[ROLLED_BACK]}; "
-            f"only a later one than {wanted.generation} may raise again"
+            f"everyone was put on V1 by a rollback: generation {wanted.generation} is outdated, "
+            f"only one after {old.ints[ROLLED_BACK]} may raise again"
         )

@@ -274,7 +274,8 @@ def _override_rules(secret: str) -> list[str]:
     """Return the rules by which a client with the secret chooses a version; none without a secret."""
     if not secret:
         return []
-    _checked("override secret", secret, _SECRET, "1 to 200 printable ASCII characters, no spaces")
+    if not _SECRET.fullmatch(secret):
+        raise ProxyRefusedError("the override secret has to be 1 to 200 printable ASCII characters without spaces")
     quoted = re.sub(r'([\\"$])', r"\\\1", secret)
     chosen = "req.fhdr(x-crossfade-version,1)"
     return [

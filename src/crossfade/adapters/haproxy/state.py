@@ -23,7 +23,7 @@ KILL = "kill"
 HEADERS = "headers"
 SPLIT = "split"
 ROLLED_BACK = "rolled-back"
-"""The generation at which a rollback switch was thrown last, -1 where none was."""
+"""The last generation that may not raise any more, because a rollback switch was thrown; -1 where none was."""
 ROLLBACKS = "rollbacks"
 """How often a rollback switch was thrown; only switches write it, so an apply under way can notice them."""
 _ABSENT = "-"
@@ -162,14 +162,19 @@ def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
 
 
 def rolled_back(old: Maps, generation: int | None) -> Maps:
-    """Return `old` with everyone on V1 by a rollback switch."""
+    """Return `old` with everyone on V1 by a rollback switch.
+
+    Without a generation the next one is outdated too: it may be that of a raise that has just begun and does not
+    know of the rollback.
+    """
     at = max(old.generation, generation or 0)
+    outdated = old.generation + 1 if generation is None else at
     ints = {
         **old.ints,
         **dict.fromkeys(share_keys(old.ints) or [SPLIT], 0),
         GENERATION: at,
         KILL: 1,
-        ROLLED_BACK: at,
+        ROLLED_BACK: max(outdated, old.ints.get(ROLLED_BACK, -1)),
         ROLLBACKS: old.ints.get(ROLLBACKS, 0) + 1,
     }
     return Maps(ints=ints, headers=old.headers)
@@ -209,10 +214,11 @@ def parse_ints(text: str, what: str) -> dict[str, int]:
 
 def read_files(directory: Path) -> Maps:
     """Return the maps on disk; raises ReadBackError where they are damaged and OSError where they can't be read."""
-    return Maps(
-        ints=parse_ints((directory / INT_MAP).read_text(), INT_MAP),
-        headers=parse_pairs((directory / HEADER_MAP).read_text(), HEADER_MAP),
-    )
+    try:
+        ints, headers = (directory / INT_MAP).read_text(), (directory / HEADER_MAP).read_text()
+    except UnicodeDecodeError as error:
+        raise ReadBackError(f"a map in {directory} is no text: {error}") from error
+    return Maps(ints=parse_ints(ints, INT_MAP), headers=parse_pairs(headers, HEADER_MAP))
 
 
 def write_files(directory: Path, maps: Maps) -> None:

@@ -154,13 +154,22 @@ class ProxyConformance:
         assert _one(await subject.proxy.observe()).state == _state(4, 0, killed=True)
 
     async def test_only_a_later_generation_ends_a_rollback(self, subject: Subject) -> None:
-        """A controller that re-asserts its split does not undo a rollback; a retry does."""
+        """A controller that re-asserts its split, or has just begun to raise it, does not undo a rollback."""
         await subject.proxy.apply(_state(4, 2500))
         await subject.switch.rollback()
-        with pytest.raises(StaleGenerationError):
-            await subject.proxy.apply(_state(4, 2500))
+        for generation in (4, 5):
+            with pytest.raises(StaleGenerationError):
+                await subject.proxy.apply(_state(generation, 2500))
         await subject.proxy.apply(_state(4, 0, killed=True))
-        assert _one(await subject.proxy.apply(_state(5, 500))).state == _state(5, 500)
+        assert _one(await subject.proxy.apply(_state(6, 500))).state == _state(6, 500)
+
+    async def test_a_rollback_with_a_generation_ends_with_the_next(self, subject: Subject) -> None:
+        """Whoever gives a generation knows of the rollback, and may raise under the one after it."""
+        await subject.proxy.apply(_state(4, 2500))
+        await subject.switch.rollback(5)
+        with pytest.raises(StaleGenerationError):
+            await subject.proxy.apply(_state(5, 2500))
+        assert _one(await subject.proxy.apply(_state(6, 500))).state == _state(6, 500)
 
     async def test_the_switch_says_whether_it_is_ready(self, subject: Subject) -> None:
         """Asking changes nothing; a proxy that is down makes it unready."""
