@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from crossfade.adapters.collector.lines import Columns, read_lines
 from crossfade.adapters.collector.losses import Losses, follow
@@ -244,8 +245,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server gives nothing else
-        self._transport = transport
+        # uvloop's transports behave as asyncio's, but are no subclasses of them.
+        self._transport = cast("asyncio.Transport", transport)
         self._collector.connected(self)
 
     def data_received(self, data: bytes) -> None:
