@@ -17,6 +17,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.highest = -1
+        self._lowest = -1
         self._missing = 0
         """Numbers passed over, less lines that came without taking a new one."""
         self._least = 0
@@ -33,25 +34,27 @@ class Losses:
 
     def _take(self, number: int) -> int:
         if self.highest < 0:
-            self.highest = number
-            return 0
+            return self._begin(number)
         gap = number - self.highest - 1
         if gap > REORDER:
             self.highest = number
             return gap
         if gap < -REORDER or number == 0:
-            return self._restart(number)
+            return self._begin(number)
         if gap >= 0:
             self.highest = number
             self._missing += gap
+        elif number < self._lowest:  # overtaken by the first line that came
+            self._missing += self._lowest - number - 1
+            self._lowest = number
         else:
             self._missing = max(self._missing - 1, -REORDER)
         return self._look()
 
-    def _restart(self, number: int) -> int:
-        """The process is another one; what its predecessor still missed is lost."""
+    def _begin(self, number: int) -> int:
+        """Count a process from its first line; what its predecessor still missed is lost."""
         lost = max(self._missing, 0)
-        self.highest, self._missing, self._least, self._lines = number, 0, 0, 0
+        self.highest, self._lowest, self._missing, self._least, self._lines = number, number, 0, 0, 0
         return lost
 
     def _look(self) -> int:
