@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -34,9 +35,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class DemoOptions:
     """What `crossfade demo` can be told."""
 
-    speed: float = 20_000.0
+    speed: float = 24_000.0
+    """Plan seconds per real second: a week in 25 s, the whole plan in less than five minutes."""
     users: int = 2000
-    rate: float = 600.0
+    rate: float = 720.0
+    """Mean requests per real second: 18,000 in a week of the plan, which its margins are made for."""
     seed: int = 1
     report: Path = Path("crossfade-demo/report.md")
     no_defect: bool = False
@@ -77,7 +80,7 @@ class Demo:
     async def run(self) -> int:
         """Play, report, and clean up, whatever happens."""
         self._listen()
-        code = 1
+        code, trouble = 1, ""
         try:
             code = await self._play()
         except asyncio.CancelledError:
@@ -85,14 +88,26 @@ class Demo:
                 raise
             code = 128 + self._signal
         except CrossfadeError as error:
-            self._show.close()
-            click.echo(f"crossfade: {error}", err=True)
+            trouble = str(error)
         finally:
-            self._show.close()
-            await self._clean_up(keep=self._options.keep or code == 1)
-        if self._signal is not None:
-            click.echo(f"ended by {self._signal.name}; no process is left", err=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone, which is no reason to leave processes
+                self._show.close()
+            await self._clean_up()
+        self._say_last(code, trouble)
         return code
+
+    def _say_last(self, code: int, trouble: str) -> None:
+        kept = self._options.keep or code == 1
+        if not kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        lines = [
+            f"crossfade: {trouble}" if trouble else "",
+            f"logs and state are kept in {self._folder}" if kept else "",
+            f"ended by {self._signal.name}; no process is left" if self._signal is not None else "",
+        ]
+        with contextlib.suppress(OSError):
+            for line in filter(None, lines):
+                click.echo(line, err=True)
 
     def _listen(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -107,14 +122,10 @@ class Demo:
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop, number)
 
-    async def _clean_up(self, *, keep: bool) -> None:
+    async def _clean_up(self) -> None:
         if self._busy is not None:
             self._busy.cancel()
         await self._children.stop_all()
-        if keep:
-            click.echo(f"logs and state are kept in {self._folder}", err=True)
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     # ── playing ─────────────────────────────────────────────────────────────────────────────────────────
 

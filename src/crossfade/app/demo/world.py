@@ -21,10 +21,8 @@ from crossfade.app.demo.variant import Variant, shipped_plans, write_variant
 from crossfade.errors import UnreachableError
 from crossfade.ports import Clock
 
-BASELINE = 0.005
-"""Share of requests that both versions fail, as the plan's baseline has it."""
 DEFECT = 0.08
-"""Share that the planted defect adds on V2."""
+"""Share of requests that the planted defect fails on V2; nothing else fails in this world."""
 TICK_S, LATENESS_S = 0.5, 0.75  # real seconds: the plan's clock runs thousands of times as fast
 BREAKER_COOLDOWN_S = 2.0
 """Instead of 30 s: the demo's weeks are half a minute."""
@@ -131,9 +129,7 @@ class World:
         return await self._tripsearch("v2", "v2", *self._serving("v2"), "--weather", self._url("weather"), *breaker)
 
     def _serving(self, version: str) -> tuple[str, ...]:
-        seed = self.settings.seed + (version == "v2")
-        port, rate = str(self._ports[version]), str(BASELINE)
-        return ("--port", port, "--allow-faults", "--failure-rate", rate, "--seed", str(seed))
+        return ("--port", str(self._ports[version]), "--allow-faults", "--seed", str(self.settings.seed))
 
     async def _tripsearch(self, name: str, *arguments: str) -> Child:
         return await self._children.start(name, [sys.executable, "-m", "tripsearch", *arguments])
