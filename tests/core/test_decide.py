@@ -71,14 +71,14 @@ def test_a_completed_rollout_is_still_guarded(plan: Plan) -> None:
 def test_both_versions_bad_holds_and_alerts_and_never_rolls_back(plan: Plan) -> None:
     decision = outcome(plan, running(), seen(reading(guard=Verdict.FAIL, both_bad=True)))
     assert d.Outcome.BOTH_BAD is decision.outcome
-    assert ["RaiseAlert", "BeginHold"] == [type(c).__name__ for c in decision.commands]
+    assert [type(c).__name__ for c in decision.commands] == ["RaiseAlert", "BeginHold"]
 
 
 def test_blindness_that_matters_holds_with_an_alert_and_says_what_cannot_be_seen(plan: Plan) -> None:
     blind = Blindness(what="telemetry", since=START, reason="no telemetry for 5m")
     decision = outcome(plan, running(), seen(blind=(blind,)))
     assert (decision.outcome, decision.reason) == (d.Outcome.BLIND, "no telemetry for 5m")
-    assert ["RaiseAlert", "BeginHold"] == [type(c).__name__ for c in decision.commands]
+    assert [type(c).__name__ for c in decision.commands] == ["RaiseAlert", "BeginHold"]
 
 
 def test_blindness_that_no_decision_rests_on_changes_nothing(plan: Plan) -> None:

@@ -428,3 +428,12 @@ def test_v1_answering_in_v2s_place_is_the_control() -> None:
     """V2 is gone in the last phase, where V1 has no traffic of its own."""
     two = Cell(requests=20, failures=20, fallbacks=20, critical=20, failing_users=set(range(20)))
     assert book.gross(PLAN, tick_of(1, {Arm(Version.V2, "", ""): two})) is not None
+
+
+@pytest.mark.parametrize(("n2", "fires"), [(19, False), (20, True)])
+def test_with_everyone_on_v2_its_own_limit_decides(n2: int, fires: bool) -> None:
+    """Nobody can say how V1 would do, and a V2 that answers nobody can only be left."""
+    two = Cell(requests=n2, failures=n2, failing_users=set(range(n2)))
+    recent = tick_of(1, {Arm(Version.V2, "", ""): two})
+    assert fires is (book.gross(PLAN, recent, phase=len(PLAN.phases) - 1) is not None)
+    assert book.gross(PLAN, recent, phase=1) is None

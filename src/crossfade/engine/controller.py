@@ -365,7 +365,7 @@ class Controller:
         if self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
             return False
         recent = self._parts.telemetry.recent(self.pace.gross_s)
-        breach = book.gross(self.plan, recent)
+        breach = book.gross(self.plan, recent, phase=self.rollout.phase)
         if breach is None:
             return False
         command = RollBack(trigger=breach.metric, reason=breach.sentence, users_hurt=breach.k2)

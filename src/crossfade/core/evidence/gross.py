@@ -16,12 +16,14 @@ from crossfade.core.evidence.mass import planned_seconds
 from crossfade.core.evidence.streams import GROSS_SHARE, bad_limit
 from crossfade.core.evidence.sums import Cell, Tick
 from crossfade.core.plan import WEEK, Action, Metric, MetricKind, Plan
-from crossfade.core.split import Version
+from crossfade.core.split import BUCKETS, Version
 
 LOOKS_PER_S = 4
 NEARLY_EVERY = 0.9
 OUTAGE_S = 3600.0
 """For how long, in all, both versions are assumed to fail together."""
+ENOUGH_ALONE = 20
+"""Requests of V2 at which it is judged without a V1 beside it."""
 CHANCE_SHARE = 0.8
 """Of the slice, for chance failures of a V2 within its limit; the rest is for outages of both."""
 
@@ -38,8 +40,8 @@ class GrossBreach:
     sentence: str
 
 
-def gross(plan: Plan, recent: Tick) -> GrossBreach | None:
-    """Return the breach that the last requests show, None for none.
+def gross(plan: Plan, recent: Tick, *, phase: int | None = None) -> GrossBreach | None:
+    """Return the breach that the last requests show, None for none; `phase` is the index of the present one.
 
     It fires where nine in ten of V2's answers failed and both hold:
     - a V2 within the guardrail's limit p0 would do so with probability P(Bin(n2, p0) >= k2) <= 0.8 a / looks;
@@ -50,6 +52,9 @@ def gross(plan: Plan, recent: Tick) -> GrossBreach | None:
     and both versions don't fail together for more than an hour in all. With a limit of 1 % and V2 at 5 %, five
     failures in a row are enough. One user counts at most twice (a client that repeats itself is no outage). A
     request that V1 answered in V2's place is a success of V1. Staff and overrides are left out.
+
+    Where a phase has everyone on V2, nobody can say whether V1 would fail as well. Then twenty requests are wanted and
+    the limit alone decides: users of a V2 that answers nobody can only gain by going back.
     """
     metric = _rollback_metric(plan)
     limit = None if metric is None else bad_limit(metric)
@@ -71,7 +76,10 @@ def gross(plan: Plan, recent: Tick) -> GrossBreach | None:
     alike = _log_fisher_tail(n1, k1, n2, counted)
     if by_chance > math.log(CHANCE_SHARE * alpha / looks):
         return None
-    if alike > math.log((1 - CHANCE_SHARE) * alpha / (LOOKS_PER_S * OUTAGE_S)):
+    no_control = phase is not None and plan.phases[phase].split.everyone == BUCKETS and n1 == 0
+    if no_control and n2 < ENOUGH_ALONE:
+        return None
+    if not no_control and alike > math.log((1 - CHANCE_SHARE) * alpha / (LOOKS_PER_S * OUTAGE_S)):
         return None
     sentence = f"{k2} of V2's last {n2} requests failed, against {k1} of {n1} on V1"
     return GrossBreach(metric=metric.name, n1=n1, k1=k1, n2=n2, k2=k2, sentence=sentence)
