@@ -131,6 +131,9 @@ REQUEST_LINE = (
 class Telemetry(Protocol):
     """The collector: turns what the proxy reports of each request into ticks."""
 
+    lateness_s: float
+    """Real seconds that a tick waits for its slowest requests before it is closed."""
+
     async def start(self) -> None:
         """Begin to listen; raises UnreachableError where the address is taken."""
 

@@ -237,7 +237,9 @@ class Controller:
     async def _look(self, store_error: str | None) -> Decision:
         """Read the evidence and decide."""
         now = self._now()
-        seen = book.read(self.plan, self._evidence, now)
+        # What has not had the time to arrive is not missing.
+        due = now - self._parts.telemetry.lateness_s * self._parts.clock.speed
+        seen = book.read(self.plan, self._evidence, due)
         if store_error is not None:
             unseen = Blindness(what="store", since=now, reason=f"decisions can't be kept: {store_error}")
             seen = replace(seen, blind=(*seen.blind, unseen))

@@ -15,6 +15,7 @@ class FakeTelemetry:
     """Keeps `ports.Telemetry`: `feed` it ticks, and set `recent_tick` to what ended just now."""
 
     def __init__(self) -> None:
+        self.lateness_s = 0.0
         self.recent_tick: Tick | None = None
         """What `recent` returns; None: nobody sent anything."""
         self.start_error: CrossfadeError | None = None

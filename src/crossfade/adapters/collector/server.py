@@ -63,6 +63,7 @@ class Collector:
         self._clock = clock
         self._host, self._port = host, port
         self._name = name
+        self.lateness_s = lateness_s
         self.on_failure = on_failure
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, _Stream] = {}
