@@ -161,9 +161,13 @@ class Board:
             if noted is not None:
                 self.note(self.elapsed(event["at"]), *noted)
 
-    def see_users(self, line: dict[str, Any]) -> None:
+    def see_users(self, line: dict[str, Any], elapsed: float) -> None:
         """Take in what users said."""
         self.lines.append(line)
+        if line["factor"] < self.factor:
+            self.note(
+                elapsed, Mark.ALERT, f"the machine can't keep up: the users' rate is lowered to {line['factor']:.0%}"
+            )
         self.factor = line["factor"]
         if self.outage is not None and not self.outage.after:
             self.outage.worst_p95_ms = max(self.outage.worst_p95_ms, line[V2]["p95_ms"] or 0.0)

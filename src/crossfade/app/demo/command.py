@@ -22,7 +22,7 @@ from crossfade.app.demo.processes import Children
 from crossfade.app.demo.report import Record, headline, markdown, went_well
 from crossfade.app.demo.show import LiveShow, PlainShow, Show
 from crossfade.app.demo.story import Act, Look, Scene, Script, Story
-from crossfade.app.demo.world import DEFECT, World, WorldSettings
+from crossfade.app.demo.world import BREAKER_COOLDOWN_S, DEFECT, WEATHER_KEEP_S, World, WorldSettings
 from crossfade.errors import ConflictError, CrossfadeError, UnreachableError
 
 LOOK_S = 0.25
@@ -144,7 +144,7 @@ class Demo:
         while story.scene is not Scene.OVER:
             await self._look(board, story)
             while waiting:
-                board.see_users(waiting.pop(0))
+                board.see_users(waiting.pop(0), self._elapsed())
             self._show.draw(board, self._elapsed())
             await self._clock.sleep(LOOK_S)
         return await self._finish(board, story.failure)
@@ -265,6 +265,8 @@ class Demo:
             seed=options.seed,
             processors=os.cpu_count() or 1,
             defect=DEFECT,
+            cooldown_s=BREAKER_COOLDOWN_S,
+            keep_s=WEATHER_KEEP_S,
             differences=self._world.variant.differences,
         )
         self._show.draw(board, seconds)

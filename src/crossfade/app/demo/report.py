@@ -35,6 +35,10 @@ class Record:
     processors: int
     defect: float
     """Share of V2's requests that the planted defect failed."""
+    cooldown_s: float
+    """Of V2's weather breaker."""
+    keep_s: float
+    """How long V2 shows good weather again without asking."""
     differences: Sequence[Difference] = field(default_factory=tuple)
 
 
@@ -100,6 +104,8 @@ def _what_ran(record: Record) -> list[str]:
         f"- HAProxy, V1, V2, the weather provider and the controller as processes of their own; "
         f"{record.users:,} users and {_staff(board)} staff over real connections, about {record.rate:.0f} requests/s "
         f"(seed {record.seed}, {record.processors} processors).",
+        f"- Nothing fails but by the script. In step with the fast clock, V2's breaker cools down for "
+        f"{record.cooldown_s:g} s instead of 30 s, and weather of one place and day is kept for {record.keep_s:g} s.",
     ]
     if factor < 1:
         lines.append(f"- The machine could not keep up: the rate was lowered to {factor:.0%} of that.")
@@ -174,12 +180,20 @@ def _rollback(record: Record, rollback: Rollback, last_v2_s: float | None) -> li
         begun,
         f"- Why (`{rollback.trigger}`): {rollback.reason}",
         f"- Rollback time: {rollback.took_s * 1000:.1f} ms until every proxy had confirmed; {after}.",
-        f"- Users hurt: {rollback.users_hurt} had a failed answer from V2 in this phase.",
+        f"- Users hurt: the controller knew of {rollback.users_hurt} when it decided{_hurt(record)}.",
     ]
     if rollback.retried is not None:
         pause = rollback.retried - board.elapsed(rollback.at)
         lines.append(f"- V2 was fixed, redeployed and retried {pause:.1f} s later, with the same users.")
     return lines
+
+
+def _hurt(record: Record) -> str:
+    """Return what the users themselves count; only where one rollback can be meant by it."""
+    hurt, failed = record.summary.get("hurt"), sum(v["failed"] for v in record.summary.get("versions", {}).values())
+    if hurt is None or len(record.board.rollbacks) != 1:
+        return ""
+    return f"; {hurt} of {record.users:,} got {failed} failed answers before everybody was back on V1"
 
 
 def _outage(board: Board) -> list[str]:

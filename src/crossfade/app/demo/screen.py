@@ -25,7 +25,7 @@ _NOTE_STYLES = {
 _BREAKER_STYLES = {"closed": "green", "open": "bold red", "half_open": "yellow"}
 _WRAPPED = 3
 """Lines that one note may take."""
-_BAR = 34
+_BAR = 24
 _NOTES_MIN = 5
 
 
@@ -150,17 +150,25 @@ def _gates(board: Board, width: int, room: int) -> list[Text]:
         return [_rule("Gates", width), _line(("  none is looked at now", "dim"))]
     passed = [gate for gate in gates if gate["verdict"] == "PASS"]
     title = f"Gates of {board.status['phase']['name']}: {len(passed)} of {len(gates)} passed"
-    if room > len(gates):
-        return [_rule(title, width), *(_gate(gate) for gate in gates)]
-    waiting = [_gate(gate) for gate in gates if gate["verdict"] != "PASS"]
+    for lines in (2, 1):
+        told = [line for gate in gates for line in _gate(gate, width, lines)]
+        if room > len(told):
+            return [_rule(title, width), *told]
+    waiting = [line for gate in gates if gate["verdict"] != "PASS" for line in _gate(gate, width, 1)]
     short = _wrap("  ✔ " + ", ".join(gate["gate"] for gate in passed), width, "green") if passed else []
     return [_rule(title, width), *[*short, *waiting][: max(1, room - 1)]]
 
 
-def _gate(gate: Mapping[str, Any]) -> Text:
+def _gate(gate: Mapping[str, Any], width: int, lines: int) -> list[Text]:
     mark, style = _GATE_MARKS[gate["verdict"]]
     left = f" ({duration(gate['left_s'])} left)" if gate["left_s"] else ""
-    return _line((f"  {mark} {gate['gate']}", style), (f"{left}: {gate['evidence']}", "dim"))
+    evidence = gate["evidence"].removeprefix(f"{gate['gate'].split(' ')[0]}: ")  # the gate has named its metric
+    name = f"  {mark} {gate['gate']}"
+    if lines == 1:
+        return [_line((name, style), (f"{left}: {evidence}", "dim"))]
+    told = _wrap(f"{name}{left}: {evidence}", width, "dim")[:lines]
+    told[0].stylize(style, 0, len(name))
+    return told
 
 
 def _notes(board: Board, width: int, room: int) -> list[Text]:

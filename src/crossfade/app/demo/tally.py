@@ -125,6 +125,7 @@ class Tally:
         self._v2_sent = [0.0] * users
         self._v2_answered = [0.0] * users
         self._v2_requests: list[float] = []
+        self._hurt: set[int] = set()
 
     def lose(self, why: str) -> None:
         """Count a request without an answer of the origin."""
@@ -142,7 +143,9 @@ class Tally:
         version = seen.version or self._version[user] or V1
         side = self.sides[version]
         side.answers += 1
-        side.failed += seen.status >= 500
+        if seen.status >= 500:
+            side.failed += 1
+            self._hurt.add(user)
         side.recent.add(answered - sent)
         side.total.add(answered - sent)
         if seen.status == 200:
@@ -183,6 +186,7 @@ class Tally:
             "lost": dict(self.lost),
             "retried": self.retried,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "hurt": len(self._hurt),
             "moved_back": len(self.changes),
             "violations": len([c for c in self.changes if not any(_explains(at, c) for at, _ in rollbacks)]),
             "last_v2_after_s": [self._last_v2(at, until) for at, until in rollbacks],

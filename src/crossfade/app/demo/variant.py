@@ -16,7 +16,7 @@ SHIPPED_USERS = 2000
 _ADDRESS = re.compile(r"127\.0\.0\.1:(8100|8101|8102)\b")
 _USERS = re.compile(r"^(\s+users: )(\d+)\b", re.MULTILINE)
 _ABOUT = re.compile(r"(users: about )(\d+)")
-_PHASE = re.compile(r"^\s*- name: (\w+)")
+_SUBJECT = re.compile(r"^(?:\s*- name: |  )(\w+)(?::|\b)")
 _WHY = re.compile(r"^\s*(\w+): .*# DEMO,? for [^:]*: (.*)$")
 
 
@@ -89,8 +89,10 @@ def differences(real: Plan, demo: Plan) -> tuple[Difference, ...]:
     """Return where two plans of the same phases differ: in general, metric by metric, and phase by phase."""
     found = [
         *_fields("confidence", real.confidence, demo.confidence, ("false_rollback", "false_promotion")),
-        *_named("metric", _by_name(real.metrics), _by_name(demo.metrics)),
     ]
+    for metric in demo.metrics:
+        known = next((m for m in real.metrics if m.name == metric.name), None)
+        found += _metric(known, metric) if known else [Difference(where=metric.name, real="no such metric", demo="one")]
     for phase in demo.phases:
         earlier = next((p for p in real.phases if p.name == phase.name), None)
         found += _phase(earlier, phase) if earlier else [Difference(where=phase.name, real="no such phase", demo="one")]
@@ -98,13 +100,13 @@ def differences(real: Plan, demo: Plan) -> tuple[Difference, ...]:
 
 
 def reasons_in(text: str) -> dict[str, str]:
-    """Return why a plan's phases differ, from comments such as `margin: 6  # DEMO, for 2: 900 V2 requests`."""
-    found, phase = {}, ""
+    """Return why a plan differs, from comments such as `margin: 6  # DEMO, for 2: 900 V2 requests`."""
+    found, subject = {}, ""
     for line in text.splitlines():
-        if match := _PHASE.match(line):
-            phase = match[1]
-        elif phase and (match := _WHY.match(line)):
-            found[f"{phase}, {match[1]}"] = match[2]
+        if match := _SUBJECT.match(line):
+            subject = match[1]
+        elif match := _WHY.match(line):
+            found[f"{subject}, {match[1]}"] = match[2]
     return found
 
 
@@ -123,23 +125,26 @@ def _fields(where: str, real: object, demo: object, names: tuple[str, ...]) -> l
     ]
 
 
-def _by_name(metrics: tuple[Metric, ...]) -> dict[str, str]:
-    return {metric.name: _said(metric) for metric in metrics}
+def _metric(real: Metric, demo: Metric) -> list[Difference]:
+    pairs = [("baseline", _share(real.baseline), _share(demo.baseline)), ("guard", _guard(real), _guard(demo))]
+    pairs.append(("target", _target(real), _target(demo)))
+    return _differing(demo.name, pairs)
 
 
-def _said(metric: Metric) -> str:
-    guard = metric.guard.text if metric.guard else "no guard"
-    target = f", target {metric.target.comparison.value} {metric.target.value:g}" if metric.target else ""
-    return f"{guard}{target}"
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2%}"
 
 
-def _named(what: str, real: dict[str, str], demo: dict[str, str]) -> list[Difference]:
-    names = [*real, *(name for name in demo if name not in real)]
-    return [
-        Difference(where=f"{what} {name}", real=real.get(name, "none"), demo=demo.get(name, "none"))
-        for name in names
-        if real.get(name) != demo.get(name)
-    ]
+def _guard(metric: Metric) -> str:
+    return metric.guard.text if metric.guard else "none"
+
+
+def _target(metric: Metric) -> str:
+    return f"{metric.target.comparison.value} {metric.target.value:g}" if metric.target else "none"
+
+
+def _differing(subject: str, pairs: list[tuple[str, str, str]]) -> list[Difference]:
+    return [Difference(where=f"{subject}, {name}", real=old, demo=new) for name, old, new in pairs if old != new]
 
 
 def _phase(real: Phase, demo: Phase) -> list[Difference]:
@@ -149,7 +154,7 @@ def _phase(real: Phase, demo: Phase) -> list[Difference]:
         ("split", f"{real.target / 100:g} %", f"{demo.target / 100:g} %"),
         *_gates(real, demo),
     ]
-    return [Difference(where=f"{demo.name}, {name}", real=old, demo=new) for name, old, new in pairs if old != new]
+    return _differing(demo.name, pairs)
 
 
 def _gates(real: Phase, demo: Phase) -> list[tuple[str, str, str]]:
