@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import pairwise
 from unittest.mock import Mock
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from crossfade.adapters.collector import ticks as ticks_module
 from crossfade.adapters.collector.server import MAX_LINE, _Connection
 from crossfade.core.evidence.codec import encode_tick
 from crossfade.core.evidence.sums import Arm, Cell, latency_bin
+from crossfade.core.facts import parse_facts
 from crossfade.core.split import Version
 from crossfade.testing.clock import ManualClock
 
@@ -352,3 +355,35 @@ async def test_a_flood_of_lines_is_summed_and_nothing_is_lost(woken: tuple[Colle
         "malformed": 0,
         "late": 0,
     }
+
+
+HEADERS = st.one_of(
+    st.lists(
+        st.builds(
+            "{}={}".format,
+            st.sampled_from(["db", "w", "cache"]),
+            st.sampled_from(["1.5", "0.0", "-2.25", "hit", "7", '"a=1.5"', '"0.0"', "1.2345", "3.5;q=0.5", "?1"]),
+        ),
+        max_size=4,
+    ).map(", ".join),
+    st.text(alphabet='db=0.15,;" ?', max_size=20),
+)
+
+
+@given(st.lists(HEADERS, min_size=1, max_size=12))
+@settings(deadline=None)
+def test_headers_that_share_a_shape_are_read_as_if_each_were_alone(headers: list[str]) -> None:
+    together = cell(*(line(i, facts=quote(header, safe="") or "-") for i, header in enumerate(headers)))
+    alone = Cell()
+    for header in headers:
+        facts = parse_facts(header)
+        alone.add(
+            Cell(
+                facts={name: Counter({value: 1}) for name, value in facts.values},
+                timings={name: (1, value) for name, value in facts.timings},
+            )
+        )
+    assert together.facts == alone.facts
+    assert {n: count for n, (count, _) in together.timings.items()} == {n: c for n, (c, _) in alone.timings.items()}
+    sums = {name: total for name, (_, total) in alone.timings.items()}
+    assert {name: total for name, (_, total) in together.timings.items()} == pytest.approx(sums)

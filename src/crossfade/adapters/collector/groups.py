@@ -5,8 +5,10 @@ Every table here is bounded, because clients and services choose what is written
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfade.core.evidence.sums import Arm
-from crossfade.core.facts import NOT_UNDERSTOOD, Facts, parse_facts
+from crossfade.core.facts import NO_FACTS, NOT_UNDERSTOOD, parse_facts
 from crossfade.core.outcome import Outcome, outcome_of, timed_out
 from crossfade.core.split import Version
 
@@ -29,6 +31,10 @@ MAX_HEADERS = 20_000
 MAX_TIMINGS = 8
 """Decimals counted per answer."""
 REGION_LENGTH = 64
+
+_DECIMAL = re.compile(rb"(?<=%3D)-?[0-9]{1,12}\.[0-9]{1,3}(?=%2C|$)")
+"""As logged: url-encoded, a member's value to its end."""
+_QUOTE = b"%22"
 
 _VERSIONS = {"v1": Version.V1, "v2": Version.V2}
 
@@ -155,27 +161,44 @@ class Headers(dict[bytes, int]):
         self.not_understood = 0
         """Headers that were no dictionary, each counted when first seen."""
         self._templates: dict[Template, int] = {}
+        self._shapes: dict[bytes, Template | None] = {}
         self._names = _Names(MAX_FACT_NAMES)
         self._begin()
 
     def __missing__(self, header: bytes) -> int:
-        text = header.decode("latin-1")
         index = len(self)
         self[header] = index
         if index >= len(self.template_of):
             self._grow(max(1024, 2 * index))
-        facts = parse_facts(unquote(text, errors="replace")) if text != "-" else Facts()
+        numbers = _DECIMAL.findall(header)
+        shape = self._shape_of(_DECIMAL.sub(b"0.0", header) if numbers else header)
+        timings = list(map(float, numbers))
+        if shape is None or len(shape.timings) != len(numbers):
+            shape, timings = self._read(header)
+        self.template_of[index] = self._index(shape)
+        self.timings_of[index, : len(timings)] = timings
+        return index
+
+    def _shape_of(self, header: bytes) -> Template | None:
+        """Return what headers say that differ in their decimals only; None where such must be read one by one."""
+        if header not in self._shapes:
+            order = count()
+            template, values = self._read(_DECIMAL.sub(lambda _: b"%d.5" % next(order), header))
+            simple = values == [i + 0.5 for i in range(next(order))]  # none came twice, or inside a string
+            self._shapes[header] = template if simple and _QUOTE not in header else None
+        return self._shapes[header]
+
+    def _read(self, header: bytes) -> tuple[Template, list[float]]:
+        facts = parse_facts(unquote(header.decode("latin-1"), errors="replace")) if header != b"-" else NO_FACTS
         if facts == NOT_UNDERSTOOD:
             self.not_understood += 1
         timings = [(name, value) for name, value in facts.timings if self._keeps(name)][:MAX_TIMINGS]
-        self.timings_of[index, : len(timings)] = [value for _, value in timings]
         template = Template(
             values=tuple(pair for pair in facts.values if self._keeps(pair[0])),
             timings=tuple(name for name, _ in timings),
             cached=("cache", "hit") in facts.values,
         )
-        self.template_of[index] = self._index(template)
-        return index
+        return template, [value for _, value in timings]
 
     def forget(self, *, tick_ended: bool = False) -> None:
         """Begin anew where too much was remembered; between batches only, since indices change."""
@@ -193,6 +216,7 @@ class Headers(dict[bytes, int]):
     def _begin(self) -> None:
         self.clear()
         self._templates.clear()
+        self._shapes.clear()
         self.templates.clear()
         self._index(NOTHING_SAID)
 
