@@ -25,7 +25,7 @@ from crossfade.core.decide import (
     RollBack,
     decide,
 )
-from crossfade.core.evidence import book
+from crossfade.core.evidence import book, watch
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.machine import State, allowed, refusal
@@ -60,8 +60,8 @@ class Pace:
     """Between looks for gross breaches and closed ticks; a failure on V2 asks for a look at once."""
     observe_s: float = 1.0
     """Between looks at the proxy's own report, and between decisions at least."""
-    gross_s: float = 1.0
-    """How far back a look for gross breaches goes."""
+    gross_s: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """How far back looks for gross breaches go: the shorter, the sooner under load; the longer, the surer at low."""
     keep_decision_s: float = 60.0
     """Between stored decisions that say the same as the last."""
 
@@ -100,7 +100,7 @@ class Controller:
         """Set to have a look at once."""
         self._parts = parts
         self._journal = Journal(parts.store, plan.name, listeners)
-        self._evidence = book.begin(plan, parts.clock.now())
+        self._evidence = book.begin(plan, parts.clock.now(), watch.USUAL_TICK_S * parts.clock.speed)
         self._acting = asyncio.Lock()
         self._rollbacks = 0
         self._rolling = 0
@@ -215,7 +215,8 @@ class Controller:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
-        return book.enter_phase(self.plan, book.begin(self.plan, at), phase, at)
+        begun = book.begin(self.plan, at, watch.USUAL_TICK_S * self._parts.clock.speed)
+        return book.enter_phase(self.plan, begun, phase, at)
 
     def _absorb(self, ticks: Sequence[Tick]) -> None:
         if ticks:
@@ -366,8 +367,9 @@ class Controller:
         """
         if self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
             return False
-        recent = self._parts.telemetry.recent(self.pace.gross_s)
-        breach = book.gross(self.plan, recent, phase=self.rollout.phase)
+        looks = (self._parts.telemetry.recent(seconds) for seconds in self.pace.gross_s)
+        found = (book.gross(self.plan, recent, phase=self.rollout.phase) for recent in looks)
+        breach = next((breach for breach in found if breach is not None), None)
         if breach is None:
             return False
         command = RollBack(trigger=breach.metric, reason=breach.sentence, users_hurt=breach.k2)

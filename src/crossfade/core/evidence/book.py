@@ -46,15 +46,18 @@ _BATCH = 2048
 """Ticks moved through the streams at once; bounds the memory, changes no bit of the result."""
 
 
-def begin(plan: Plan, at: float) -> EvidenceState:
-    """Return an empty book for a rollout that starts in its first phase at `at` (plan time, seconds)."""
+def begin(plan: Plan, at: float, tick_s: float = watch.USUAL_TICK_S) -> EvidenceState:
+    """Return an empty book for a rollout that starts in its first phase at `at` (plan time, seconds).
+
+    `tick_s` is how long a tick is expected to be, in plan time, until one has come.
+    """
     layout = layout_of(plan, 0)
     return EvidenceState(
         layout=layout,
         phase=0,
         phase_at=at,
         streams=streams.begin_streams(layout, at),
-        watch=watch.Watch(begun_at=at),
+        watch=watch.Watch(begun_at=at, last_length=tick_s),
     )
 
 

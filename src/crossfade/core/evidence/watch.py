@@ -21,6 +21,7 @@ PATIENCE_S = 900.0
 FACT_ANSWERS = 20
 """Answers in a row without a fact, at which nobody is taken to tell it."""
 LATE_TICKS = 6
+USUAL_TICK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class Watch:
 
     begun_at: float
     last_number: int | None = None
-    last_length: float = 10.0
+    last_length: float = USUAL_TICK_S
+    """Of the last tick; of an expected one until there is one."""
     last_end: float | None = None
     """End of the last tick absorbed."""
     watched_end: float | None = None
