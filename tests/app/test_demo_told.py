@@ -125,7 +125,7 @@ def test_a_frame_shows_phase_split_versions_gates_and_notes() -> None:
     console = Console(width=120, height=40, record=True, file=StringIO())
     console.print(draw(_board(), 61.0, 120, 40))
     text = console.export_text()
-    for part in ("day 9.0 of", "● canary 5 %", "4.8 %", "beta 20 %", "CLOSED", "1 of 2 passed", "promoted to canary"):
+    for part in ("day 9.0, planned 63", "● canary 5 %", "4.8 %", "beta 20 %", "CLOSED", "1 of 2 passed", "promoted to canary"):
         assert part in text
     assert "failure_rate on target (1h 6m left): V2 0.5 %" in text
 

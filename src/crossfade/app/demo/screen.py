@@ -48,7 +48,7 @@ def _rule(title: str, width: int) -> Text:
 def _title(board: Board, elapsed: float, width: int) -> Text:
     days = sum(phase.soak_s for phase in board.plan.phases) / DAY
     left = f" crossfade demo  {board.plan.name}"
-    right = f"day {board.day(board.now):.1f} of {days:.0f}   {board.speed:,.0f} x   {clock(elapsed)} "
+    right = f"day {board.day(board.now):.1f}, planned {days:.0f}   {board.speed:,.0f} x   {clock(elapsed)} "
     return _line((left + " " * max(1, width - len(left) - len(right)) + right, "bold white on blue"))
 
 
