@@ -197,6 +197,7 @@ def _defaults(tuning: Tuning) -> list[str]:
         "  option dontlognull",
         "  option redispatch 1",
         "  option idle-close-on-response",
+        "  option abortonclose",  # a client that gives up on a hanging V2 must be seen to
         f"  timeout connect {_ms(tuning.connect_s)}",
         f"  timeout server {_ms(tuning.server_s)}",
         f"  timeout client {_ms(tuning.client_s)}",
@@ -249,21 +250,37 @@ def _key_rules(keys: Iterable[Key]) -> list[str]:
     return rules
 
 
+def _hash_rules(keys: Iterable[Key], salt: int) -> list[str]:
+    """Return the rules that set txn.hash to the hash of the first key present, without keeping the key.
+
+    `word` makes text of an address, and of nothing nothing: a line feed is in no header.
+    """
+    rules: list[str] = []
+    for key in keys:
+        missing = " if !{ var(txn.hash) -m found }" if rules else ""
+        rules.append(f"  http-request set-var(txn.hash) {_fetch(key)},word(1,\\n),xxh64({_signed(salt)}){missing}")
+        if key.source is KeySource.ADDRESS:
+            break
+    return rules
+
+
 def _share_rules(plan: Plan) -> list[str]:
     """Return the rules that set txn.share (V2's basis points for this user) and txn.hash where it decides."""
-    keys = _key_rules(plan.assignment.user)
+    rule = plan.assignment
     override = _override_rules(plan.override_secret)
-    all_on_one_side = ["  http-request allow if !{ var(txn.share) -m int 1:9999 }"]
-    hashed = [f"  http-request set-var(txn.hash) var(txn.key),xxh64({_signed(plan.assignment.salt)})"]
-    if not plan.assignment.cohorts:
-        share = [f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"]
-        return [*share, *override, *all_on_one_side, *keys, *hashed]
+    all_on_one_side = "  http-request allow if !{ var(txn.share) -m int 1:9999 }"
+    if not rule.cohorts:
+        share = f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"
+        return [share, *override, all_on_one_side, *_hash_rules(rule.user, rule.salt)]
     encoded = ",url_enc" if any(key != quote(key, safe="") for key in _members(plan)) else ""
-    share = [
+    return [
+        *_key_rules(rule.user),
         f"  http-request set-var(txn.who) var(txn.key){encoded},map({COHORT_MAP})",
         f"  http-request set-var(txn.share) var(txn.who,split),map_str_int({INT_MAP},0)",
+        *override,
+        all_on_one_side,
+        f"  http-request set-var(txn.hash) var(txn.key),xxh64({_signed(rule.salt)})",
     ]
-    return [*keys, *share, *override, *all_on_one_side, *hashed]
 
 
 def _members(plan: Plan) -> Iterable[str]:
@@ -315,7 +332,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         "  http-request set-var(txn.start) date(0,us)",
         *ruled,
         *_stripped(plan, _share_rules(plan)),
-        "  http-after-response set-var(txn.us) date(0,us),sub(txn.start)",
+        "  http-response set-var(txn.us) date(0,us),sub(txn.start)",
         "  http-response del-header Crossfade-Facts",
         "  use_backend outside if !api",
         "  use_backend v2 if !negative below !killed",
@@ -355,20 +372,22 @@ def _below(name: str, root: str, api: Api) -> list[str]:
 def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:
     """Return the rules that turn the entry path and the other version's paths into this version's.
 
-    The entry comes first; its result lies below `root` and is left alone by the second rule.
+    The entry itself, which is nearly every request, takes one comparison and a constant; what then lies below
+    `root` is ready. Where one root lies below the other, a path may look like both and is the longer one's.
     """
+    is_other = "other !own" if root.startswith(f"{other}/") else "other"
+    is_own = "own !other" if other.startswith(f"{root}/") else "own"
     rules = [
-        *_within("entry", api.entry),
+        f"  acl below_entry path -m beg {_path('path', api.entry)}/",
+        *_below("own", root, api),
         *_below("other", other, api),
-        f"  http-request set-path {_path('path', target)}%[path,bytes({len(api.entry)})] if entry",
+        f"  http-request set-path {_path('path', target)} if {{ path -m str {api.entry} }}",
+        f"  http-request allow if {is_own}",
+        f"  http-request set-path {target}%[path,bytes({len(api.entry)})] if below_entry",
     ]
     if root == other:
         return rules
-    nested = root.startswith(f"{other}/")  # then our own paths also look like the other's
-    if nested:
-        rules += _below("own", root, api)
-    rules.append(f"  http-request set-path {root}%[path,bytes({len(other)})] if other{' !own' if nested else ''}")
-    return rules
+    return [*rules, f"  http-request set-path {root}%[path,bytes({len(other)})] if {is_other}"]
 
 
 def _servers(upstreams: tuple[str, ...], prefix: str, options: str) -> list[str]:

@@ -24,8 +24,9 @@ OUTAGE_S = 3600.0
 """For how long, in all, both versions are assumed to fail together."""
 ENOUGH_ALONE = 20
 """Requests of V2 at which it is judged without a V1 beside it."""
-CHANCE_SHARE = 0.8
-"""Of the slice, for chance failures of a V2 within its limit; the rest is for outages of both."""
+_SHARES = {True: (0.8, 0.1), False: (0.05, 0.05)}
+"""Of the slice, for chance failures of a V2 within its limit and for outages of both: in looks over a second or more,
+and in looks over less, which find a broken V2 under load within a tenth of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,9 @@ def gross(plan: Plan, recent: Tick, *, phase: int | None = None) -> GrossBreach 
     It fires where nine in ten of V2's answers failed and both hold:
     - a V2 within the guardrail's limit p0 would do so with probability P(Bin(n2, p0) >= k2) <= 0.8 a / looks;
     - both versions failing alike would put so many of the failures on V2 with probability (Fisher's exact
-      test, one-sided) <= 0.2 a / (looks in an hour);
+      test, one-sided) <= 0.1 a / (looks in an hour);
     a = a quarter of the plan's false-rollback probability, looks = 4 per second for the plan's soaks or eight weeks.
+    `recent.length` below a second takes 0.05 a for each, and counts 4 / length^2 looks per second.
     So P(false alarm in the whole rollout) <= a, as long as failures of different users are independent within a second
     and both versions don't fail together for more than an hour in all. With a limit of 1 % and V2 at 5 %, five
     failures in a row are enough. One user counts at most twice (a client that repeats itself is no outage). A
@@ -71,15 +73,17 @@ def gross(plan: Plan, recent: Tick, *, phase: int | None = None) -> GrossBreach 
     k1 = sum(cell.failures for cell in one)
     counted = _counted(two, k2)
     alpha = plan.confidence.false_rollback * GROSS_SHARE
-    looks = LOOKS_PER_S * max(planned_seconds(plan), 8 * WEEK)
+    chance_share, outage_share = _SHARES[recent.length >= 1]
+    looks_per_s = LOOKS_PER_S / min(1.0, recent.length) ** 2
+    looks = looks_per_s * max(planned_seconds(plan), 8 * WEEK)
     by_chance = _log_binomial_tail(n2, counted, limit)
     alike = _log_fisher_tail(n1, k1, n2, counted)
-    if by_chance > math.log(CHANCE_SHARE * alpha / looks):
+    if by_chance > math.log(chance_share * alpha / looks):
         return None
     no_control = phase is not None and plan.phases[phase].split.everyone == BUCKETS and n1 == 0
     if no_control and n2 < ENOUGH_ALONE:
         return None
-    if not no_control and alike > math.log((1 - CHANCE_SHARE) * alpha / (LOOKS_PER_S * OUTAGE_S)):
+    if not no_control and alike > math.log(outage_share * alpha / (looks_per_s * OUTAGE_S)):
         return None
     sentence = f"{k2} of V2's last {n2} requests failed, against {k1} of {n1} on V1"
     return GrossBreach(metric=metric.name, n1=n1, k1=k1, n2=n2, k2=k2, sentence=sentence)
