@@ -169,7 +169,7 @@ def test_the_report_tells_phases_decisions_rollback_and_users() -> None:
     assert "| internal | 5 % | 4.8 % | 0.0 - 7.0 | 25.2 | 17,000 | 900 | promoted |" in text
     assert "all gates passed \\| so on" in text
     assert "8% of its requests; 1.8 s later the controller rolled back" in text
-    assert "Rollback time: 4.0 ms until every proxy had confirmed; no request sent after it was answered by V2" in text
+    assert "Rollback time: 4.0 ms until every proxy had confirmed; V2 answered no request that was sent after it" in text
     assert "the controller knew of 22 when it decided; 1 of 2,000 got 1 failed answers" in text
     assert "retried 7.2 s later" in text
     assert "| canary (attempt 2) |" in text

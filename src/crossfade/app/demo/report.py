@@ -172,7 +172,7 @@ def _rollback(record: Record, rollback: Rollback, last_v2_s: float | None) -> li
     else:
         begun = f"- In `{rollback.phase}` the controller rolled back, which the script did not mean."
     after = (
-        "no request sent after it was answered by V2"
+        "V2 answered no request that was sent after it"
         if last_v2_s is None
         else f"the last request that V2 answered was sent {last_v2_s * 1000:.0f} ms after it"
     )
