@@ -125,7 +125,15 @@ def test_a_frame_shows_phase_split_versions_gates_and_notes() -> None:
     console = Console(width=120, height=40, record=True, file=StringIO())
     console.print(draw(_board(), 61.0, 120, 40))
     text = console.export_text()
-    for part in ("day 9.0, planned 63", "● canary 5 %", "4.8 %", "beta 20 %", "CLOSED", "1 of 2 passed", "promoted to canary"):
+    for part in (
+        "day 9.0, planned 63",
+        "● canary 5 %",
+        "4.8 %",
+        "beta 20 %",
+        "CLOSED",
+        "1 of 2 passed",
+        "promoted to canary",
+    ):
         assert part in text
     assert "failure_rate on target (1h 6m left): V2 0.5 %" in text
 
@@ -169,7 +177,9 @@ def test_the_report_tells_phases_decisions_rollback_and_users() -> None:
     assert "| internal | 5 % | 4.8 % | 0.0 - 7.0 | 25.2 | 17,000 | 900 | promoted |" in text
     assert "all gates passed \\| so on" in text
     assert "8% of its requests; 1.8 s later the controller rolled back" in text
-    assert "Rollback time: 4.0 ms until every proxy had confirmed; V2 answered no request that was sent after it" in text
+    assert (
+        "Rollback time: 4.0 ms until every proxy had confirmed; V2 answered no request that was sent after it" in text
+    )
     assert "the controller knew of 22 when it decided; 1 of 2,000 got 1 failed answers" in text
     assert "retried 7.2 s later" in text
     assert "| canary (attempt 2) |" in text
