@@ -163,10 +163,10 @@ async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop:
 
 async def _end(app: _App, *, stop_proxy: bool) -> None:
     (app.folder / CONTROL_FILE).unlink(missing_ok=True)
+    await app.switch.close()  # first: a proxy waits for its last connection before it ends
     if stop_proxy:
         await app.proxy.stop()
     await app.proxy.close()
-    await app.switch.close()
     await app.collector.close()
     await app.store.close()
     if not stop_proxy:
