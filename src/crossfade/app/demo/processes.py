@@ -59,7 +59,7 @@ class Children:
         self._folder = folder
         self._clock = clock
         self._children: list[Child] = []
-        self._patience_s = 8.0
+        self._patience_s = 15.0
 
     async def start(self, name: str, command: Sequence[str], *, piped: bool = False) -> Child:
         """Start a process; its stderr is appended to `<name>.log`, its stdin and stdout are pipes if asked."""
