@@ -189,8 +189,8 @@ class HaproxyProxy:
         unknown = sorted(set(cohorts) - set(self._plan.assignment.cohorts))
         if unknown:
             raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan")
-        write_atomically(self._directory / COHORT_MAP, render_cohorts(cohorts))
-        await self._runtime.replace_cohorts(cohort_entries(cohorts))
+        write_atomically(self._directory / COHORT_MAP, render_cohorts(cohorts, self._plan.assignment.salt))
+        await self._runtime.replace_cohorts(cohort_entries(cohorts, self._plan.assignment.salt))
 
     async def stop(self) -> None:
         """End the process, finishing its clients first; see `ports.Proxy`."""
@@ -255,7 +255,8 @@ class HaproxyProxy:
         self._process = Process.adopt(pid)
         self._held = take_listener(self._directory, rendered.listen)
         if rendered.cohorts:
-            await self._runtime.replace_cohorts(cohort_entries(self._plan.assignment.cohorts))
+            rule = self._plan.assignment
+            await self._runtime.replace_cohorts(cohort_entries(rule.cohorts, rule.salt))
         _log.info("adopted the running proxy", extra={"node": self._node, "pid": pid})
 
     async def _launch(self, rendered: Rendered, running: int | None) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+
+from xxhash import xxh64_intdigest
 
 from crossfade.core.plan import Api, Key, KeySource, Plan
 from crossfade.errors import ProxyRefusedError
@@ -32,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _PATH = re.compile(r"(/[A-Za-z0-9_.~:@+=-]+)+")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
-_SECRET = re.compile(r"[\x21-\x7e]{1,200}")
+_SECRET = re.compile(r"[\x21-\x7e]{1,256}")
 
 _PROBLEMS = {
     502: ("Bad Gateway", "the service gave no valid answer"),
@@ -40,6 +41,10 @@ _PROBLEMS = {
     504: ("Gateway Timeout", "the service did not answer in time"),
 }
 
+# The hash is unsigned and HAProxy's integers are not. The sign bit (0 or 1) times a number that is 2^64 mod 10000
+# (1616) and big enough to lift any negative hash but the lowest few above 0, which the last addition does.
+_SIGN = f"and({-(2**63)}),div({-(2**63)})"
+_BUCKET = f"var(txn.hash,0),{_SIGN},mul({2**63 - 4192}),add(txn.hash),mod(10000),add(10000),mod(10000)"
 _LOG_BYTES_MAX = 2048
 _FACTS_BYTES_MAX = 400  # x3 url-encoded, with region and client x3, stays below the line's limit
 _NAME_BYTES_MAX = 64
@@ -88,7 +93,6 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
             *_frontend(plan, tuning),
             *_v1(plan.api),
             *_v2(plan.api),
-            *_outside(plan.api),
             *_fallback(),
         ]
     )
@@ -96,26 +100,35 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
     config = "\n".join([*_global(digest, listen, tuning), body, ""])
     return Rendered(
         config=config,
-        cohort_map=render_cohorts(plan.assignment.cohorts),
+        cohort_map=render_cohorts(plan.assignment.cohorts, plan.assignment.salt),
         cohorts=cohorts,
         listen=listen,
         digest=digest,
     )
 
 
-def render_cohorts(cohorts: Mapping[str, frozenset[str]]) -> str:
-    """Return the cohort map: one line a member, `key split.<cohort>`; someone in several is in the first."""
-    return "".join(f"{key} split.{name}\n" for key, name in cohort_entries(cohorts))
+def render_cohorts(cohorts: Mapping[str, frozenset[str]], salt: int) -> str:
+    """Return the cohort map: one line a member, `hash split.<cohort>`; someone in several is in the first."""
+    return "".join(f"{user} split.{name}\n" for user, name in cohort_entries(cohorts, salt))
 
 
-def cohort_entries(cohorts: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
-    """Return (url-encoded key, cohort name) of every member, each once."""
+def cohort_entries(cohorts: Mapping[str, frozenset[str]], salt: int) -> list[tuple[str, str]]:
+    """Return (hash, cohort name) of every member, each once.
+
+    The hash is the one that gives the bucket: it is at hand for each request, needs no quoting whatever the key
+    holds, and keeps keys out of the proxy's files.
+    """
     seen: set[str] = set()
     entries: list[tuple[str, str]] = []
     for name, members in cohorts.items():
-        entries += [(quote(member, safe=""), name) for member in sorted(members - seen) if member]
+        entries += [(str(user_hash(member, salt)), name) for member in sorted(members - seen) if member]
         seen |= members
     return entries
+
+
+def user_hash(user_key: str, salt: int) -> int:
+    """Return the 64 bits whose remainder is the user's bucket, as HAProxy has them: signed."""
+    return _signed(xxh64_intdigest(user_key.encode(), seed=salt))
 
 
 def roots(api: Api) -> tuple[str, str]:
@@ -154,11 +167,9 @@ def _ms(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def _signed(salt: int) -> int:
-    """Return the salt as HAProxy's signed 64-bit argument; the same 64 bits, so every salt agrees with Python."""
-    if not 0 <= salt < 2**64:
-        raise ProxyRefusedError(f"the plan's salt {salt} is not within 0..2**64-1")
-    return salt - 2**64 if salt >= 2**63 else salt
+def _signed(bits: int) -> int:
+    """Return 64 bits as the signed integer that HAProxy takes them for."""
+    return bits - 2**64 if bits >= 2**63 else bits
 
 
 def _global(digest: str, listen: str, tuning: Tuning) -> list[str]:
@@ -238,68 +249,84 @@ def _captures(plan: Plan) -> tuple[list[str], list[str], str, str]:
     )
 
 
-def _key_rules(keys: Iterable[Key]) -> list[str]:
-    """Return the rules that set txn.key to the first key present; an empty header is an absent one."""
-    rules: list[str] = []
-    for key in keys:
-        missing = " if !{ var(txn.key) -m found }" if rules else ""
-        if key.source is KeySource.ADDRESS:
-            rules.append(f"  http-request set-var-fmt(txn.key) %[src]{missing}")
-            break  # everyone has an address
-        rules.append(f"  http-request set-var(txn.key,ifnotempty) {_fetch(key)}{missing}")
-    return rules
+def _hashed(key: Key, salt: int, condition: str = "") -> str:
+    """Return the rule that sets txn.hash from one key.
 
-
-def _hash_rules(keys: Iterable[Key], salt: int) -> list[str]:
-    """Return the rules that set txn.hash to the hash of the first key present, without keeping the key.
-
-    `word` makes text of an address, and of nothing nothing: a line feed is in no header.
+    `word` makes text of an address, and of an empty header an absent one: a line feed is in no header.
     """
-    rules: list[str] = []
-    for key in keys:
-        missing = " if !{ var(txn.hash) -m found }" if rules else ""
-        rules.append(f"  http-request set-var(txn.hash) {_fetch(key)},word(1,\\n),xxh64({_signed(salt)}){missing}")
-        if key.source is KeySource.ADDRESS:
-            break
+    return f"  http-request set-var(txn.hash) {_fetch(key)},word(1,\\n),xxh64({_signed(salt)}){condition}"
+
+
+def _assignment_rules(plan: Plan) -> list[str]:
+    """Return the rules that set txn.hash, txn.who (the cohort) and txn.share (V2's basis points for this user).
+
+    Most requests carry the first key, so the others come after an early end.
+    """
+    rule = plan.assignment
+    first, *others = _until_address(rule.user)
+    with_cohorts = bool(rule.cohorts)
+    found, missing = "if { var(txn.hash) -m found }", " if !{ var(txn.hash) -m found }"
+    partial = "{ var(txn.share) -m int 1:9999 }"
+    who = f"  http-request set-var(txn.who) var(txn.hash),map({COHORT_MAP})"
+    override, stripped = _override_rules(plan.override_secret)
+    rules = [*override, *stripped]
+    if with_cohorts:
+        share = f"  http-request set-var(txn.share) var(txn.who,split),map_str_int({INT_MAP},0)"
+        rules += [_hashed(first, rule.salt), who, share, *_overridden(plan)]
+    else:
+        share = f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"
+        # everyone is on one side: no key, no hash
+        rules += [share, *_overridden(plan), f"  http-request allow if !{partial}", _hashed(first, rule.salt)]
+    if others:
+        rules += [f"  http-request allow {found}"]
+        rules += [_hashed(key, rule.salt, missing if number else "") for number, key in enumerate(others)]
+        if with_cohorts:
+            kept = " if !{ var(txn.override) -m found }" if plan.override_secret else ""
+            rules += [who, f"  http-request set-var(txn.share) var(txn.who),map_str_int({INT_MAP}){kept}"]
+    if not _everyone_has_a_key(plan):
+        rules += [f"  http-request set-var(txn.share) int(0){missing} {partial}"]
     return rules
 
 
-def _share_rules(plan: Plan) -> list[str]:
-    """Return the rules that set txn.share (V2's basis points for this user) and txn.hash where it decides."""
-    rule = plan.assignment
-    override = _override_rules(plan.override_secret)
-    all_on_one_side = "  http-request allow if !{ var(txn.share) -m int 1:9999 }"
-    if not rule.cohorts:
-        share = f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"
-        return [share, *override, all_on_one_side, *_hash_rules(rule.user, rule.salt)]
-    encoded = ",url_enc" if any(key != quote(key, safe="") for key in _members(plan)) else ""
-    return [
-        *_key_rules(rule.user),
-        f"  http-request set-var(txn.who) var(txn.key){encoded},map({COHORT_MAP})",
-        f"  http-request set-var(txn.share) var(txn.who,split),map_str_int({INT_MAP},0)",
-        *override,
-        all_on_one_side,
-        f"  http-request set-var(txn.hash) var(txn.key),xxh64({_signed(rule.salt)})",
-    ]
+def _until_address(keys: Sequence[Key]) -> list[Key]:
+    """Return the keys up to the address, which everyone has."""
+    end = next((number for number, key in enumerate(keys) if key.source is KeySource.ADDRESS), len(keys))
+    return list(keys[: end + 1])
 
 
-def _members(plan: Plan) -> Iterable[str]:
-    return (member for members in plan.assignment.cohorts.values() for member in members)
+def _everyone_has_a_key(plan: Plan) -> bool:
+    return any(key.source is KeySource.ADDRESS for key in plan.assignment.user)
 
 
-def _override_rules(secret: str) -> list[str]:
-    """Return the rules by which a client with the secret chooses a version; none without a secret."""
+def _switching_rules(plan: Plan) -> list[str]:
+    """Return the rules that choose the backend; no key and a full share only meet where the last rule is needed."""
+    rules = ["  use_backend v2 if below !killed api"]
+    if not plan.assignment.cohorts or not _everyone_has_a_key(plan):
+        rules.append("  use_backend v2 if { var(txn.share) -m int ge 10000 } !killed api")
+    return [*rules, "  default_backend v1", ""]
+
+
+def _override_rules(secret: str) -> tuple[list[str], list[str]]:
+    """Return the rules that read a client's choice of version, if it has the secret, and those that remove it."""
     if not secret:
-        return []
+        return [], []
     if not _SECRET.fullmatch(secret):
-        raise ProxyRefusedError("the override secret has to be 1 to 200 printable ASCII characters without spaces")
+        raise ProxyRefusedError("the override secret has to be 1 to 256 printable ASCII characters without spaces")
     quoted = re.sub(r'([\\"$])', r"\\\1", secret)
     chosen = "req.fhdr(x-crossfade-version,1)"
-    return [
-        f'  acl has_secret req.fhdr(x-crossfade-secret,1) -m str -- "{quoted}"',
-        f"  http-request set-var(txn.override) {chosen},bytes(1,1) if {{ {chosen} -m str v1 v2 }} has_secret !killed",
-        "  http-request set-var(txn.share) var(txn.override),sub(1),mul(10000)",  # of "1" or "2"; nothing without
-    ]
+    return (
+        [
+            f'  acl has_secret req.fhdr(x-crossfade-secret,1) -m str -- "{quoted}"',
+            f"  acl chooses {chosen} -m str v1 v2",
+            f"  http-request set-var(txn.override) {chosen},bytes(1,1) if chooses has_secret !killed",
+        ],
+        ["  http-request del-header x-crossfade- -m beg"],
+    )
+
+
+def _overridden(plan: Plan) -> list[str]:
+    """Return the rule that makes a share of a choice, "1" or "2"; without a choice it does nothing."""
+    return ["  http-request set-var(txn.share) var(txn.override),sub(1),mul(10000)"] if plan.override_secret else []
 
 
 def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
@@ -314,11 +341,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
     ]  # fmt: skip
     acls = [
         f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
-        "  acl all_v2 var(txn.share) -m int ge 10000",
-        "  acl negative var(txn.hash) -m int lt 0",
-        "  acl below var(txn.hash),mod(10000),sub(txn.share) -m int lt 0",
-        # the hash is unsigned and HAProxy's integers are not: 2^64 mod 10000 = 1616
-        "  acl below_unsigned var(txn.hash),mod(10000),add(11616),mod(10000),sub(txn.share) -m int lt 0",
+        f"  acl below {_BUCKET},sub(txn.share) -m int lt 0",
         *_within("api", plan.api.entry, *roots(plan.api)),
     ]
     return [
@@ -331,24 +354,11 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         *acls,
         "  http-request set-var(txn.start) date(0,us)",
         *ruled,
-        *_stripped(plan, _share_rules(plan)),
+        *_assignment_rules(plan),
         "  http-response set-var(txn.us) date(0,us),sub(txn.start)",
         "  http-response del-header Crossfade-Facts",
-        "  use_backend outside if !api",
-        "  use_backend v2 if !negative below !killed",
-        "  use_backend v2 if negative below_unsigned !killed",
-        "  use_backend v2 if all_v2 !killed",
-        "  default_backend v1",
-        "",
+        *_switching_rules(plan),
     ]
-
-
-def _stripped(plan: Plan, rules: list[str]) -> list[str]:
-    """Return the rules with the removal of our own request headers: after they were read, before an early end."""
-    removal = "  http-request del-header x-crossfade- -m beg"
-    end = next(index for index, rule in enumerate(rules) if rule.startswith("  http-request allow"))
-    at = end if plan.override_secret else 0
-    return [*rules[:at], removal, *rules[at:]]
 
 
 def _within(name: str, *prefixes: str) -> list[str]:
@@ -385,9 +395,9 @@ def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:
         f"  http-request allow if {is_own}",
         f"  http-request set-path {target}%[path,bytes({len(api.entry)})] if below_entry",
     ]
-    if root == other:
-        return rules
-    return [*rules, f"  http-request set-path {root}%[path,bytes({len(other)})] if {is_other}"]
+    if root != other:
+        rules.append(f"  http-request set-path {root}%[path,bytes({len(other)})] if {is_other}")
+    return rules
 
 
 def _servers(upstreams: tuple[str, ...], prefix: str, options: str) -> list[str]:
@@ -405,6 +415,7 @@ def _v1(api: Api) -> list[str]:
         "  retries 3",
         *(["  balance roundrobin"] if several else []),
         *_rewrites(api, api.v1.path, root, other),
+        "  http-request set-log-level silent if !own !other",  # no part of the migration: unchanged and not reported
         f"  http-response allow if !{{ str(headers),map_str_int({INT_MAP},0) -m int 1 }}",
     ]
     for name in V1_HEADERS:
@@ -435,13 +446,6 @@ def _v2(api: Api) -> list[str]:
         lines += [f"  use-server v2-{n} if {{ rand({count - n + 1}) eq 0 }}" for n in range(1, count + 1)]
     lines += _servers(api.v2.upstreams, "v2", checks)
     return [*lines, *(f"  server {name} unix@{FALLBACK_SOCKET}" for name in fallbacks), ""]
-
-
-def _outside(api: Api) -> list[str]:
-    """Return the backend for paths that are no part of the migration: V1, unchanged and not reported."""
-    options = " check inter 1s" if len(api.v1.upstreams) > 1 else ""
-    servers = _servers(api.v1.upstreams, "v1", options)
-    return ["backend outside", "  retries 3", "  http-request set-log-level silent", *servers, ""]
 
 
 def _fallback() -> list[str]:

@@ -78,7 +78,7 @@ class Runtime:
             await self.do(f"set map {name} {key} {value}")
 
     async def replace_cohorts(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Replace the cohort map at once for all requests: entries of (url-encoded key, cohort)."""
+        """Replace the cohort map at once for all requests: entries of (hash, cohort)."""
         answer = await self.ask(f"prepare map {COHORT_MAP}")
         match = re.search(r"version created: (\d+)", answer)
         if match is None:
