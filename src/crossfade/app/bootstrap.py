@@ -159,17 +159,18 @@ async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop:
         stopped.cancel()
         controller.cancel()
         await asyncio.gather(api, controller, stopped, return_exceptions=True)
+        (app.folder / CONTROL_FILE).unlink(missing_ok=True)
 
 
 async def _end(app: _App, *, stop_proxy: bool) -> None:
-    (app.folder / CONTROL_FILE).unlink(missing_ok=True)
+    ours = bool(app.controller.nodes)  # before it has been asked, the proxy may be another controller's
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
-    if stop_proxy:
+    if ours and stop_proxy:
         await app.proxy.stop()
     await app.proxy.close()
     await app.collector.close()
     await app.store.close()
-    if not stop_proxy:
+    if ours and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
 
 
