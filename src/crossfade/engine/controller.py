@@ -310,15 +310,21 @@ class Controller:
         before, wanted = self._rollbacks, wanted_state(self.plan, self.rollout)
         try:
             applied = await apply(self._parts.proxy, wanted, self._now())
-        except StaleGenerationError as error:
-            if self._rollbacks == before:
-                self.fenced = str(error)
+        except StaleGenerationError:
+            await self._look_who_is_later()
             raise
         finally:
             if self._rollbacks != before:
                 await roll_back([self._parts.switch], self.rollout.generation, self._parts.clock)
         if self._rollbacks == before and self.rollout.applied_generation != wanted.generation:
             await self._journal.record(applied)
+
+    async def _look_who_is_later(self) -> None:
+        """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason."""
+        self.nodes = await self._parts.proxy.observe()
+        later = self._drift().later_generation
+        if later is not None and not self._rolling:
+            self.fenced = f"the proxy carries generation {later}, ours is {self.rollout.generation}"
 
     def _must_not_be_fenced(self) -> None:
         if self.fenced is not None:
