@@ -102,7 +102,7 @@ http {{
   split_clients "12345$key" $beta {{ 50% v2; * v1; }}
   map $cohort $version {{ "" $everyone; beta $beta; internal v2; }}
   log_format telemetry '$connection_requests,$msec,$version,$status,$upstream_header_time,$request_time,$cohort,0,'
-    '$key,$http_x_region,$http_x_client_id,$upstream_addr,$upstream_http_crossfade_facts';
+    '$key,$http_x_region,$upstream_addr,$upstream_http_crossfade_facts';
   access_log {dir}/access.log telemetry buffer=64k flush=1s;
   upstream v1 {{ server 127.0.0.1:{v1}; keepalive 64; keepalive_requests 1000000000; }}
   upstream v2 {{ server 127.0.0.1:{v2}; keepalive 64; keepalive_requests 1000000000; }}

@@ -119,7 +119,7 @@ REQUEST_LINE = (
     "override",  # 1 where a client's override chose the version, else 0
     "user",  # signed 64-bit hash of the user key under the plan's salt; - where the split did not need it
     "region",  # url-encoded, cut to 64 bytes before encoding; - where none was sent
-    "client",  # the same, for the calling application
+    "client",  # the same, for the calling application; - as long as nothing reads it
     "termination",  # HAProxy's four-character termination state; ---- for a regular end
     "retries",  # connection attempts beyond the first; a leading + marks a redispatch
     "server",  # name of the server that answered; fallback where V1 answered in V2's place; <NOSRV>

@@ -234,7 +234,7 @@ def _captures(plan: Plan) -> tuple[list[str], list[str], str, str]:
 
     Declared captures read all headers in one pass and are numbered first; the others are rules.
     """
-    wanted = [plan.assignment.region, plan.assignment.client]
+    wanted = [plan.assignment.region, None]  # nothing reads the client yet, and each field costs every request
     declared = [key for key in wanted if key is not None and key.source is KeySource.HEADER]
     ruled = [key for key in wanted if key is not None and key.source is not KeySource.HEADER]
     for key in declared:
