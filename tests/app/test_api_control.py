@@ -1,0 +1,144 @@
+"""The control API on a real server: who may ask, what is answered, how it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+from crossfade.app.api import Served, make_api
+from crossfade.app.planfile import load_plan
+from crossfade.engine.controller import Controller, Parts
+from crossfade.testing.clock import ManualClock
+from crossfade.testing.proxy import FakeProxy, FakeRollback
+from crossfade.testing.store import MemoryStore
+from crossfade.testing.telemetry import FakeTelemetry
+
+PLAN = load_plan(Path(__file__).parents[2] / "plans" / "trips-v2.yaml")
+BASE = "/api/v1/rollouts/trips-v2"
+TOKEN = "not a secret"
+
+
+@dataclass
+class Asked:
+    """A client of the API under test."""
+
+    session: aiohttp.ClientSession
+    url: str
+
+    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        sent = {"Authorization": f"Bearer {TOKEN}"} | headers
+        async with self.session.get(self.url + path, headers=sent) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def post(self, verb: str, body: object = None) -> tuple[int, Any]:
+        sent = {"Authorization": f"Bearer {TOKEN}"}
+        async with self.session.post(f"{self.url}{BASE}/{verb}", json=body or {}, headers=sent) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Asked]:
+    """A controller on the shipped fakes behind a real server."""
+    clock, proxy, store = ManualClock(), FakeProxy(cohorts=tuple(PLAN.assignment.cohorts)), MemoryStore()
+    telemetry = FakeTelemetry()
+    await store.open()
+    parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
+    controller = Controller(PLAN, parts)
+    await controller.start()
+    served = Served(controller=controller, store=store, telemetry=telemetry, clock=clock, token=TOKEN)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(make_api(served), log_level="error", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    async with aiohttp.ClientSession() as session:
+        yield Asked(session, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    server.should_exit = True
+    await task
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic bm90", f"bearer {TOKEN}"])
+async def test_every_path_but_health_and_metrics_wants_the_token(api: Asked, header: str) -> None:
+    for path in ("", "/events", "/decisions", "/phases", "/users/u1"):
+        status, problem = await api.get(BASE + path, Authorization=header)
+        assert (status, problem["status"]) == (401, 401)
+
+
+async def test_health_and_metrics_are_open(api: Asked) -> None:
+    assert (await api.get("/healthz", Authorization=""))[0] == 200
+    assert (await api.get("/readyz", Authorization=""))[0] == 200
+    async with api.session.get(api.url + "/metrics") as answer:
+        text = await answer.text()
+    assert 'crossfade_rollout_state{rollout="trips-v2",state="running"} 1.0' in text
+    assert 'crossfade_split_ratio{rollout="trips-v2"} 0.0' in text
+
+
+async def test_a_name_that_is_not_loopbacks_is_refused(api: Asked) -> None:
+    """A page in somebody's browser may reach us under a name of its own."""
+    async with api.session.get(api.url + "/healthz", headers={"Host": "evil.example"}) as answer:
+        assert answer.status == 400
+
+
+async def test_another_rollout_is_not_here(api: Asked) -> None:
+    status, problem = await api.get("/api/v1/rollouts/other")
+    assert (status, problem["detail"]) == (404, "this controller runs trips-v2, not other")
+
+
+async def test_the_story_of_the_verbs(api: Asked) -> None:
+    for verb, state, phase in (
+        ("promote", "running", "canary"),
+        ("pause", "paused", "canary"),
+        ("resume", "running", "canary"),
+        ("approve", "running", "canary"),
+        ("rollback", "rolled_back", "canary"),
+        ("retry", "running", "canary"),
+        ("abort", "aborted", "canary"),
+    ):
+        status, told = await api.post(verb, {"by": "ada", "reason": "for the test"})
+        assert (verb, status, told["state"], told["phase"]["name"]) == (verb, 200, state, phase)
+    _, events = await api.get(BASE + "/events")
+    assert [e["revision"] for e in events] == list(range(1, len(events) + 1))
+    assert {"PhasePromoted", "Paused", "Resumed", "GateApproved", "RolledBack", "Retried", "Aborted"} <= {
+        e["kind"] for e in events
+    }
+    assert (await api.get(BASE + "/events?after=3"))[1][0]["revision"] == 4
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "status"),
+    [
+        ("resume", {}, 409),
+        ("retry", {}, 409),
+        ("pause", {"by": 5}, 422),
+        ("pause", {"mood": "good"}, 422),
+        ("pause", {"reason": "x" * 5000}, 422),
+        ("dance", {}, 404),
+    ],
+)
+async def test_what_can_not_be_done_is_a_problem_and_changes_nothing(
+    api: Asked, verb: str, body: dict[str, object], status: int
+) -> None:
+    before = (await api.get(BASE))[1]["revision"]
+    got, problem = await api.post(verb, body)
+    assert (got, problem["status"]) == (status, status)
+    assert (await api.get(BASE))[1]["revision"] == before
+
+
+async def test_a_retry_of_an_unknown_phase_names_the_phases(api: Asked) -> None:
+    await api.post("rollback")
+    status, problem = await api.post("retry", {"phase": "nowhere"})
+    assert status == 422
+    assert "the plan has internal, canary, early" in problem["detail"]
+
+
+@pytest.mark.parametrize("user", ["u0001", "staff-01", "a%2Fb", "%00", "Gr%C3%BC%C3%9Fe", "x" * 2000])
+async def test_any_user_can_be_asked_about(api: Asked, user: str) -> None:
+    status, told = await api.get(f"{BASE}/users/{user}")
+    assert (status, told["version"]) == (200, "v2" if user == "staff-01" else "v1")
+    assert str(told["bucket"]) in told["reason"]
