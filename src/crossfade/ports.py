@@ -5,7 +5,7 @@ Contracts bind every adapter: the conformance suites run the same cases against 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -197,17 +197,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of the database."""
-
-
-class Notifier(Protocol):
-    """Tells people."""
-
-    async def notify(self, subject: str, text: str) -> None:
-        """Send one notice; never raises and never takes longer than its own time limit."""
-
-
-class EventFeed(Protocol):
-    """What followers of a rollout read."""
-
-    def follow(self, rollout: str, after: int = 0) -> AsyncIterator[StoredEvent]:
-        """Yield events with a revision above `after`, then new ones as they come."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from crossfade.adapters.system import ScaledClock, SystemClock, environment, new_key, new_seed, new_token
+from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
 from crossfade.ports import Clock
 from crossfade.testing.clock import ManualClock
 
@@ -34,13 +34,7 @@ def test_a_clock_that_stands_still_is_refused(speed: float) -> None:
 
 def test_secrets_differ_and_are_long() -> None:
     assert new_token() != new_token()
-    assert new_seed() != new_seed()
     assert len(new_key()) == 32
-
-
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CROSSFADE_TEST", "1")
-    assert environment()["CROSSFADE_TEST"] == "1"
 
 
 async def test_a_manual_clock_wakes_sleepers_in_the_order_of_their_times() -> None:

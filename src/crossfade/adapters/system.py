@@ -1,12 +1,10 @@
-"""The machine: its clocks, its entropy, its environment. The only file that reads them."""
+"""The machine: its clocks and its entropy. The only file that reads them."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
-from collections.abc import Mapping
 
 
 class SystemClock:
@@ -62,13 +60,3 @@ def new_token() -> str:
 def new_key() -> bytes:
     """Return a secret key of 256 bits."""
     return secrets.token_bytes(32)
-
-
-def new_seed() -> int:
-    """Return a seed (64 bits) for a generator whose draws are to be repeatable."""
-    return secrets.randbits(64)
-
-
-def environment() -> Mapping[str, str]:
-    """Return the environment variables."""
-    return os.environ

@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,15 @@ class _App:
     store: SqlStore
     controller: Controller
     clock: SystemClock
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: ours end everything in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 def serve(path: Path, settings: Settings, *, stop_proxy: bool) -> None:
@@ -141,8 +151,7 @@ async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop:
     token = new_token()
     served = Served(controller=app.controller, store=app.store, telemetry=app.collector, clock=app.clock, token=token)
     config = uvicorn.Config(make_api(served), log_level="warning", access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours end everything in order
+    server = _Server(config)
     host, port = api_socket.getsockname()[:2]
     url = f"http://{host}:{port}"
     api = asyncio.create_task(server.serve(sockets=[api_socket]))

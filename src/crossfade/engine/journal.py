@@ -28,11 +28,6 @@ class Journal:
         self._writing = asyncio.Lock()
         self.rollout = Rollout(name=name)
 
-    @property
-    def behind(self) -> int:
-        """Return how many events the store has not taken yet."""
-        return len(self._waiting)
-
     async def load(self) -> Rollout:
         """Fold what the store holds; raises StoreError where it can't be read."""
         async with self._writing:
