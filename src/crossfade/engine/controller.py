@@ -101,6 +101,8 @@ class Controller:
         self._parts = parts
         self._journal = Journal(parts.store, plan.name, listeners)
         self._evidence = book.begin(plan, parts.clock.now(), watch.USUAL_TICK_S * parts.clock.speed)
+        self._attempt = self.rollout.attempt
+        """Which the evidence is about."""
         self._acting = asyncio.Lock()
         self._rollbacks = 0
         self._rolling = 0
@@ -160,17 +162,10 @@ class Controller:
             try:
                 await self.tick()
             except ConflictError as error:
-                log.error("somebody else has written; reading the history anew: %s", error)
-                await self._reload()
+                log.error("something else was written meanwhile; the history was read anew: %s", error)
             except CrossfadeError as error:
                 log.error("this look failed: %s", error)
             await self._parts.clock.sleep(self.pace.look_s)
-
-    async def _reload(self) -> None:
-        try:
-            await self._journal.load()
-        except (StoreError, UnreachableError) as error:
-            log.error("the history can't be read: %s", error)
 
     async def _pause(self) -> None:
         try:
@@ -182,15 +177,18 @@ class Controller:
     async def tick(self) -> None:
         """Look once, decide, and carry the decision out."""
         async with self._acting:
+            self._follow_history()
             ticks = self._parts.telemetry.closed_ticks()
             self._absorb(ticks)
             due = self._parts.clock.monotonic() - self._observed_at >= self.pace.observe_s
             if not ticks and not due:
                 return
             self._observed_at = self._parts.clock.monotonic()
-            stored = await self._save_evidence()
+            stored = None if self.fenced else await self._save_evidence()
             self.nodes = await self._parts.proxy.observe()
-            if self._rolling or await self._found_rolled_back():
+            if not self._rolling:
+                self._notice_a_later_one()
+            if self._rolling or self.fenced or await self._found_rolled_back():
                 return
             await self._mend_drift()
             decision = await self._look(stored)
@@ -210,11 +208,12 @@ class Controller:
         if attempt != str(rollout.attempt).encode():
             self._evidence = self._begin_evidence(rollout.phase, self._now())
             return
-        self._evidence = book.load(self.plan, state)
+        self._evidence, self._attempt = book.load(self.plan, state), rollout.attempt
         if self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
+        self._attempt = self.rollout.attempt
         begun = book.begin(self.plan, at, watch.USUAL_TICK_S * self._parts.clock.speed)
         return book.enter_phase(self.plan, begun, phase, at)
 
@@ -245,7 +244,7 @@ class Controller:
             unseen = Blindness(what="store", since=now, reason=f"decisions can't be kept: {store_error}")
             seen = replace(seen, blind=(*seen.blind, unseen))
         self.seen = seen
-        drift = "; ".join(f"{name}: {what}" for name, what in self._drift().unreachable) or self.fenced
+        drift = "; ".join(f"{name}: {what}" for name, what in self._drift().unreachable) or None
         self.around = Surroundings(rollback_ready=await self._parts.switch.ready(), drift=drift)
         self.decision = decide(self.plan, self.rollout, seen, self.around, now)
         return self.decision
@@ -320,13 +319,30 @@ class Controller:
             await self._journal.record(applied)
 
     async def _look_who_is_later(self) -> None:
-        """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason."""
         self.nodes = await self._parts.proxy.observe()
+        if not self._rolling:
+            self._notice_a_later_one()
+
+    def _notice_a_later_one(self) -> None:
+        """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason."""
         later = self._drift().later_generation
-        if later is not None and not self._rolling:
+        if later is not None and self.fenced is None:
             self.fenced = f"the proxy carries generation {later}, ours is {self.rollout.generation}"
+            log.error("another controller has acted since, this one does not act any more: %s", self.fenced)
+
+    def _follow_history(self) -> None:
+        """Take note of what the history has that we did not do: a reply was lost, or another controller began."""
+        if self._journal.taken_over is not None and self.fenced is None:
+            self.fenced = f"another one began at revision {self._journal.taken_over} of the history"
+            log.error("this controller does not act any more: %s", self.fenced)
+        rollout = self.rollout
+        if self._attempt != rollout.attempt:
+            self._evidence = self._begin_evidence(rollout.phase, rollout.phase_since)
+        elif self._evidence.phase != rollout.phase:
+            self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
     def _must_not_be_fenced(self) -> None:
+        self._follow_history()
         if self.fenced is not None:
             raise ConflictError(f"another controller has acted since: {self.fenced}")
 
@@ -350,12 +366,7 @@ class Controller:
 
     async def _mend_drift(self) -> None:
         """Set the proxy again where it differs; what can't be set is left to `decide` as a reason to hold."""
-        drift = self._drift()
-        if drift.later_generation is not None:
-            self.fenced = f"the proxy carries generation {drift.later_generation}, ours is {self.rollout.generation}"
-        if self.fenced is not None:
-            return
-        now = self._now()
+        drift, now = self._drift(), self._now()
         for node, detail in drift.differing:
             if self.rollout.applied_generation == self.rollout.generation:
                 await self._journal.record(e.DriftFound(at=now, node=node, detail=detail))
@@ -371,7 +382,7 @@ class Controller:
 
         Tells whether it did.
         """
-        if self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
+        if self.fenced or self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
             return False
         looks = (self._parts.telemetry.recent(seconds) for seconds in self.pace.gross_s)
         found = (book.gross(self.plan, recent, phase=self.rollout.phase) for recent in looks)
@@ -383,6 +394,8 @@ class Controller:
         return True
 
     async def _roll_back_now(self, command: RollBack, by: str) -> RollbackReport:
+        if self.fenced:  # the other controller finds it at the proxy, and records it
+            return await roll_back([self._parts.switch], None, self._parts.clock)
         self._rollbacks += 1
         self._rolling += 1
         try:
@@ -411,33 +424,46 @@ class Controller:
     async def promote(self, by: str, reason: str) -> Rollout:
         """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter."""
         async with self._acting:
+            self._must_not_be_fenced()
             self._must_allow(e.PhasePromoted)
             if self.rollout.phase + 1 >= len(self.plan.phases):
                 last = self.plan.phases[-1].name
                 raise ConflictError(f"{last} is the last phase; its gates complete the rollout")
+            if self.rollout.applied_generation != self.rollout.generation:
+                # A rollback at the proxy itself outdates one raise that it did not see, and no second one.
+                now = self.plan.phases[self.rollout.phase].name
+                raise ConflictError(f"the proxy has not confirmed the split of {now} yet; see `crossfade status`")
             await self._enter(self.rollout.phase + 1, reason or "by hand", by)
             return self.rollout
 
     async def pause(self, by: str, reason: str) -> Rollout:
         """Stop promotions; the split stays, guardrails are watched."""
         async with self._acting:
+            self._must_not_be_fenced()
             return await self._journal.record(e.Paused(at=self._now(), by=by, reason=reason))
 
     async def resume(self, by: str, reason: str) -> Rollout:
         """Allow promotions again."""
         async with self._acting:
+            self._must_not_be_fenced()
             return await self._journal.record(e.Resumed(at=self._now(), by=by, reason=reason))
 
     async def approve(self, by: str, reason: str) -> Rollout:
         """Approve leaving the present phase."""
         async with self._acting:
+            self._must_not_be_fenced()
             event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason)
             return await self._journal.record(event)
 
     async def rollback(self, by: str, reason: str) -> Rollout:
-        """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired."""
+        """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired.
+
+        Raises ProxyError where the proxy did not confirm it: the rollback stands, and is set as soon as it answers.
+        """
         self._must_allow(e.RolledBack)
-        await self._roll_back_now(RollBack(trigger="person", reason=reason or "by hand"), by=by)
+        report = await self._roll_back_now(RollBack(trigger="person", reason=reason or "by hand"), by=by)
+        if not report.complete:
+            raise ProxyError(f"the rollback stands and will be set as soon as the proxy answers, but {report.sentence}")
         return self.rollout
 
     async def abort(self, by: str, reason: str) -> Rollout:
@@ -446,6 +472,7 @@ class Controller:
         if self.rollout.state is not State.PENDING:
             await self._roll_back_now(RollBack(trigger="person", reason=f"abort: {reason or 'by hand'}"), by=by)
         async with self._acting:
+            self._must_not_be_fenced()
             await self._journal.record(e.Aborted(at=self._now(), by=by, reason=reason))
             await self._assert_wanted()
             return self.rollout
@@ -453,6 +480,7 @@ class Controller:
     async def retry(self, phase: str | None, by: str, reason: str) -> Rollout:
         """Start again after a rollback, in the phase it happened in or the one named; evidence begins anew."""
         async with self._acting:
+            self._must_not_be_fenced()
             self._must_allow(e.Retried)
             index = self.rollout.phase if phase is None else self._phase_index(phase)
             if index > self.rollout.phase:

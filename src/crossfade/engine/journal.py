@@ -2,6 +2,9 @@
 
 The store may be down while a rollback has to be recorded. Then the event is folded at once and kept until the
 store takes it, because the users have been moved already, and saying otherwise would be the worse lie.
+
+A store may also have kept an event and its reply was lost. What the store holds is the truth then: a conflict has
+the history read anew before it is raised, so whoever asks again asks of the present state.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from crossfade.core.events import Event, from_data, to_data
+from crossfade.core.events import ControllerStarted, Event, RolloutStarted, from_data, to_data
+from crossfade.core.machine import allowed
 from crossfade.core.rollout import Rollout, evolve, fold
 from crossfade.errors import ConflictError, StoreError, UnreachableError
 from crossfade.ports import Store, StoredEvent
 
 log = logging.getLogger("crossfade.rollout")
+
+_STARTS = (RolloutStarted.__name__, ControllerStarted.__name__)
 
 
 class Journal:
@@ -26,26 +32,48 @@ class Journal:
         self._listeners = list(listeners)
         self._waiting: list[StoredEvent] = []
         self._writing = asyncio.Lock()
+        self._started = 0
         self.rollout = Rollout(name=name)
+        self.taken_over: int | None = None
+        """Revision at which another controller began, after us; this one must not write any more."""
 
     async def load(self) -> Rollout:
         """Fold what the store holds; raises StoreError where it can't be read."""
         async with self._writing:
-            events = await self._store.events(self.rollout.name)
-            self._waiting.clear()
-            self.rollout = fold(self.rollout.name, (from_data(e.kind, e.at, e.data) for e in events))
+            await self._read()
             return self.rollout
+
+    async def _read(self) -> None:
+        """Fold what the store holds, and after it the facts that it has not taken yet."""
+        events = await self._store.events(self.rollout.name)
+        latest = max((e.revision for e in events if e.kind in _STARTS), default=0)
+        if self._started and latest != self._started:
+            self.taken_over = latest
+        waiting, self._waiting = self._waiting, []
+        kept = [from_data(e.kind, e.at, e.data) for e in events]
+        self.rollout = fold(self.rollout.name, kept)
+        if self.taken_over is not None:
+            return  # the proxy tells the other controller what we did to it
+        for fact in (from_data(e.kind, e.at, e.data) for e in waiting):
+            if fact not in kept and allowed(self.rollout.state, type(fact)):
+                self.rollout, stored = self._folded([fact])
+                self._waiting.extend(stored)
 
     async def record(self, *events: Event) -> Rollout:
         """Fold and keep events, all or none.
 
-        Raises ConflictError where the table forbids one or another controller has written (reload, then decide
-        anew), StoreError or UnreachableError where the store can't keep them; nothing is folded then.
+        Raises ConflictError where the table forbids one or something else was written meanwhile (the history has
+        been read anew then: decide anew), StoreError or UnreachableError where the store can't keep them; nothing
+        is folded then.
         """
         async with self._writing:
             await self._catch_up()
             new, stored = self._folded(events)
-            await self._store.append(self.rollout.name, self.rollout.revision, stored)
+            try:
+                await self._store.append(self.rollout.name, self.rollout.revision, stored)
+            except ConflictError:
+                await self._read()
+                raise
             self._adopt(new, stored)
             return new
 
@@ -57,9 +85,9 @@ class Journal:
             self._adopt(new, stored)
             try:
                 await self._catch_up()
-            except (StoreError, UnreachableError) as error:
+            except (StoreError, UnreachableError, ConflictError) as error:
                 log.error("the store did not take %d events yet: %s", len(self._waiting), error)
-            return new
+            return self.rollout
 
     async def catch_up(self) -> None:
         """Write events that the store has not taken yet; raises what `Store.append` raises."""
@@ -69,9 +97,16 @@ class Journal:
     async def _catch_up(self) -> None:
         if not self._waiting:
             return
-        waiting = list(self._waiting)
-        await self._store.append(self.rollout.name, waiting[0].revision - 1, waiting)
-        del self._waiting[: len(waiting)]
+        try:
+            await self._append_waiting()
+        except ConflictError:
+            await self._read()
+            await self._append_waiting()
+
+    async def _append_waiting(self) -> None:
+        if self._waiting:
+            await self._store.append(self.rollout.name, self._waiting[0].revision - 1, self._waiting)
+            self._waiting = []
 
     def _folded(self, events: Sequence[Event]) -> tuple[Rollout, list[StoredEvent]]:
         new, stored = self.rollout, []
@@ -86,6 +121,8 @@ class Journal:
     def _adopt(self, new: Rollout, stored: Sequence[StoredEvent]) -> None:
         self.rollout = new
         for event in stored:
+            if event.kind in _STARTS:
+                self._started = event.revision
             fields = " ".join(f"{key}={value!r}" for key, value in event.data.items() if value not in ("", None, {}))
             log.info("%s #%d %s %s", event.rollout, event.revision, event.kind, fields)
             for listener in self._listeners:
