@@ -6,6 +6,7 @@ assumed · 4 nobody answered.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,17 @@ _STATE = click.option(
 _ROLLOUT = click.argument("rollout", required=False)
 _REASON = click.option("--reason", default="", help="Kept in the history.")
 _PLAN = click.argument("plan", type=click.Path(path_type=Path))
+
+
+class _Number(click.FloatRange):
+    """A range of numbers in which neither `nan` nor `inf` lies."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class _Group(click.Group):
@@ -92,6 +104,35 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
     commands.whois(user, plan=plan, phase=phase, state=state, rollout=rollout, output=output)
 
 
+@main.command()
+@_PLAN
+@click.option("--rate", type=float, help="Requests per second of all users; default: ten a day of each.")
+@click.option("--users", type=click.IntRange(min=2), help="How many; default: the plan's, or as many as the rate asks.")
+@click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Rollouts to simulate.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same gives the same.")
+@click.option("--traffic", type=click.Choice(["steady", "diurnal"]), default="steady", show_default=True)
+@click.option("--shared-bursts", is_flag=True, help="Outages of both versions, about one a day.")
+@click.option("--clustered", type=click.IntRange(1, 1000), default=1, help="Failures per user in trouble.")
+@click.option("--chronic", default="0%", help="Users who have 60 % of all failures, such as 1%.")
+@click.option("--regions", type=click.IntRange(1, 20), help="Regions of equal size; default: eu, us, asia.")
+@click.option(
+    "--defect",
+    "defects",
+    multiple=True,
+    metavar="'METRIC=VALUE at PHASE+DURATION [in region R]'",
+    help="What goes wrong with V2; may be given again.",
+)
+@click.option("--against", default="", help="Rivals' rules: flagger,argo,kayenta,growthbook.")
+@click.option("--processes", type=click.IntRange(min=1), help="Default: one per core.")
+@_OUTPUT
+def simulate(plan: Path, output: str, **options: Any) -> None:
+    """Carry PLAN out many times on simulated traffic, before the first user is moved."""
+    from crossfade.app.simulate.command import run_simulate
+    from crossfade.app.simulate.options import SimulateOptions
+
+    run_simulate(SimulateOptions(plan=plan, **options), output)
+
+
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -112,7 +153,7 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
 @click.option(
     "--tick",
     "tick_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
     envvar="CROSSFADE_TICK_S",
@@ -121,7 +162,7 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
 @click.option(
     "--lateness",
     "lateness_s",
-    type=click.FloatRange(min=0),
+    type=_Number(min=0),
     default=15.0,
     show_default=True,
     envvar="CROSSFADE_LATENESS_S",
@@ -129,7 +170,7 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Number(min=0, min_open=True),
     default=1.0,
     show_default=True,
     envvar="CROSSFADE_SPEED",
@@ -145,9 +186,9 @@ def serve(plan: Path, state: Path, stop_proxy: bool, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Plan seconds per real second.")
+@click.option("--speed", type=_Number(min=0, min_open=True), help="Plan seconds per real second.")
 @click.option("--users", type=click.IntRange(min=1), help="How many simulated users.")
-@click.option("--rate", type=click.FloatRange(min=1), help="Mean requests per real second.")
+@click.option("--rate", type=_Number(min=1), help="Mean requests per real second.")
 @click.option("--seed", type=int, help="Of the simulated traffic.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where the written report goes.")
 @click.option("--no-defect", is_flag=True, help="Leave the scripted V2 defect out.")
@@ -255,8 +296,9 @@ def proxy() -> None:
 @proxy.command("stop")
 @_ROLLOUT
 @_STATE
-def proxy_stop(rollout: str | None, state: Path) -> None:
+@_OUTPUT
+def proxy_stop(rollout: str | None, state: Path, output: str) -> None:
     """Stop a rollout's proxy after its clients are finished."""
     from crossfade.app import commands
 
-    commands.stop_proxy(rollout, state)
+    commands.stop_proxy(rollout, state, output)

@@ -1,0 +1,443 @@
+"""One simulated rollout: seeded traffic, the real evidence, the real `decide`, events folded by the real `evolve`.
+
+A run goes through a plan in slices of an hour and looks closer only where that can change a verdict:
+
+- Evidence of harm is asked after each slice. Where it comes within one unit of ln of its bar (or passes it), the slice
+  is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the rollback comes
+  at the end of the tick that shows it.
+- A phase can't be left before its soak is over, so gates are asked at the soak's end and after each slice from then on;
+  a slice after which they have passed is gone through tick by tick, to find when.
+- A defect that fails nearly every request is watched by the second for its first minute, with the fast path of `gross`.
+
+So decisions are those of a look after each tick of ten seconds, but for two things. Evidence that passes its bar and
+falls back by more than e within one hour is missed (without a defect one chance in three at the bar, of the one in a
+hundred that the plan allows), and so are gates that pass for a part of an hour. And counts per ten minutes
+(`users.distinct`) are counts per hour where nobody looks closely: who fails twice within an hour then counts once.
+Approvals are given as soon as all else has passed; a rollback ends a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from crossfade.core import events as e
+from crossfade.core.decide import (
+    BeginHold,
+    ClearAlert,
+    Command,
+    Complete,
+    Decision,
+    EndHold,
+    Outcome,
+    Promote,
+    RaiseAlert,
+    RollBack,
+    decide,
+)
+from crossfade.core.evidence import book, gross
+from crossfade.core.evidence.pace import log_e_slower
+from crossfade.core.evidence.streams import evidence_now, is_paced
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.gates import Surroundings
+from crossfade.core.machine import State
+from crossfade.core.plan import Action, GateKind, MetricKind, Plan
+from crossfade.core.rollout import Rollout, evolve
+from crossfade.core.split import Version
+from crossfade.core.verdict import Verdict
+from crossfade.simulation.draws import Slice, World, tick
+from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
+
+_AROUND = Surroundings(rollback_ready=True)
+_NEAR = 1.0
+"""Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
+_CHUNK_MAX = 24
+_GROSS_RATE = 0.5
+"""Failure rate of a defect from which on the fast path is worth looking with."""
+_GROSS_S = 60.0
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    ROLLED_BACK = "rolled back"
+    COMPLETED = "completed"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """How closely a run is looked at. The defaults give what every tick would give, as the module says."""
+
+    coarse_s: float = 3600.0
+    fine_s: float = 10.0
+    every_tick: bool = False
+    """Ticks of `fine_s` all along, and a decision after each of them: what a live controller does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseResult:
+    """One phase of one run; times are seconds since the rollout's start."""
+
+    name: str
+    entered: float
+    left: float | None
+    """None where the run ended in it."""
+    v2_requests: int
+    held: Mapping[str, float]
+    """Seconds after the soak that each gate, or reason to hold, kept the phase waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One run."""
+
+    run: int
+    ending: Ending
+    at: float
+    """When it ended, seconds since the rollout's start."""
+    trigger: str
+    reason: str
+    onset: float | None
+    """When the first defect began; None where none did."""
+    v2_requests: int
+    """Of users, from the onset (or the rollout's start) to the end."""
+    v2_failed: int
+    """Of them: failures, and answers without what a defect took away."""
+    promoted_ill: bool
+    """A phase was left while V2 had a defect beyond the phase's margin."""
+    phases: tuple[PhaseResult, ...]
+    events: tuple[e.Event, ...] = field(repr=False, default=())
+
+    @property
+    def seconds_to_rollback(self) -> float | None:
+        """Return how long the defect lasted until it was rolled back; None where that didn't happen."""
+        if self.ending is not Ending.ROLLED_BACK or self.onset is None or self.at < self.onset:
+            return None
+        return self.at - self.onset
+
+    @property
+    def too_soon(self) -> bool:
+        """Tell whether V2 was rolled back before it had a defect."""
+        return self.ending is Ending.ROLLED_BACK and (self.onset is None or self.at < self.onset)
+
+
+def run_once(scenario: Scenario, seed: int, run: int, looking: Looking | None = None) -> RunResult:
+    """Carry the plan out once; the same scenario, seed and run number give the same result."""
+    return _Run(scenario, seed, run, looking or Looking()).through()
+
+
+@dataclass(slots=True)
+class _Phase:
+    name: str
+    entered: float
+    v2_requests: int = 0
+    held: Counter[str] = field(default_factory=Counter)
+    left: float | None = None
+
+
+class _Run:
+    """The loop's state."""
+
+    def __init__(self, scenario: Scenario, seed: int, run: int, looking: Looking) -> None:
+        self.scenario, self.plan, self.looking, self.number = scenario, scenario.plan, looking, run
+        self.world = World(scenario, seed, run)
+        self.events: list[e.Event] = []
+        self.rollout = Rollout(name=self.plan.name)
+        self.now = BEGIN
+        self._record(e.RolloutStarted(at=BEGIN, plan=self.plan.name, digest=self.plan.digest))
+        self.evidence = book.begin(self.plan, BEGIN, looking.fine_s)
+        self.phases = [_Phase(self.plan.phases[0].name, BEGIN)]
+        self.staff = self.plan.staff_cohorts()
+        self.ticks = self.slices = self.requests = self.failed = 0
+        self.chunk = 1
+        self.onset: float | None = None
+        self.promoted_ill = False
+        self.acting = [m for m in self.plan.metrics if m.guard is not None and m.guard.action is Action.ROLLBACK]
+        self.taken = {d.metric for d in scenario.defects}
+
+    def through(self) -> RunResult:
+        """Run to the rollback, the completion or the horizon."""
+        end = BEGIN + self.scenario.horizon_s
+        while self.rollout.state is State.RUNNING and self.now < end:
+            self._step(end)
+        state = self.rollout.state
+        ending = {State.ROLLED_BACK: Ending.ROLLED_BACK, State.COMPLETED: Ending.COMPLETED}.get(
+            state, Ending.UNFINISHED
+        )
+        last = self.events[-1]
+        rolled = last if isinstance(last, e.RolledBack) else None
+        return RunResult(
+            run=self.number,
+            ending=ending,
+            at=self.now - BEGIN,
+            trigger=rolled.trigger if rolled else "",
+            reason=rolled.reason if rolled else "",
+            onset=None if self.onset is None else self.onset - BEGIN,
+            v2_requests=self.requests,
+            v2_failed=self.failed,
+            promoted_ill=self.promoted_ill,
+            phases=tuple(
+                PhaseResult(
+                    name=phase.name,
+                    entered=phase.entered - BEGIN,
+                    left=None if phase.left is None else phase.left - BEGIN,
+                    v2_requests=phase.v2_requests,
+                    held=dict(phase.held),
+                )
+                for phase in self.phases
+            ),
+            events=tuple(self.events),
+        )
+
+    # ── going on ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, end: float) -> None:
+        """Go on by a chunk of slices; by one, closely, where it matters."""
+        parts = self._draw_chunk(end)
+        if self.looking.every_tick:
+            for part in parts:
+                self._closely(part, look=True)
+            return
+        if not self._hopeless(parts[0]):
+            ticks = [self._coarse(part, offset) for offset, part in enumerate(parts)]
+            after = book.absorb(self.plan, self.evidence, ticks)
+            if self._is_quiet(after) and self._may_leave(after, parts[0]):
+                self._closely(parts[0], look=True)
+                return
+            if self._is_quiet(after):
+                self._accept(after, parts)
+                self.chunk = min(2 * self.chunk, _CHUNK_MAX)
+                return
+        self.chunk = 1
+        for part in parts:
+            self._carefully(part)
+            if self.rollout.state is not State.RUNNING:
+                return
+
+    def _coarse(self, part: Slice, offset: int = 0) -> Tick:
+        return tick(self.ticks + offset, part.start, part.end - part.start, self.world.whole(part))
+
+    def _carefully(self, part: Slice) -> None:
+        if not self._hopeless(part):
+            after = book.absorb(self.plan, self.evidence, [self._coarse(part)])
+            if self._is_quiet(after):
+                self._accept(after, [part])
+                return
+        self._closely(part, look=False)
+
+    def _may_leave(self, after: book.EvidenceState, part: Slice) -> bool:
+        """Tell whether a slice after the soak ends with all gates passed, so that its ticks tell when they did."""
+        soaked = self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
+        if part.start < soaked:
+            return False
+        decision = self._decide(after, part.end)
+        return decision.outcome in (Outcome.PROMOTE, Outcome.COMPLETE) or self._waits_only_for_approval(decision)
+
+    def _accept(self, after: book.EvidenceState, parts: Sequence[Slice]) -> None:
+        self.evidence = after
+        self.ticks += len(parts)
+        for part in parts:
+            self._count(part.start, self.world.whole(part) if self.taken else None, part)
+        self.now = parts[-1].end
+        if self._asks_gates():
+            self._look(parts[-1].end - parts[-1].start)
+
+    def _asks_gates(self) -> bool:
+        soaked = self.now >= self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
+        return soaked or self.plan.blind_rollback_s is not None
+
+    def _closely(self, part: Slice, *, look: bool) -> None:
+        """Go through a slice tick by tick; `look` after each, else after those that show harm."""
+        by_second = self._hopeless(part)
+        length = 1.0 if by_second else self.looking.fine_s
+        pieces = self.world.cut(part, length)
+        length = (part.end - part.start) / len(pieces)
+        ticks = [tick(self.ticks + i, part.start + i * length, length, cells) for i, cells in enumerate(pieces)]
+        phase = self.rollout.phase
+        for index, one in enumerate(ticks):
+            self.evidence = book.absorb(self.plan, self.evidence, [one])
+            self._count(one.start, one.cells)
+            self.now = part.end if index + 1 == len(ticks) else one.start + length
+            self.ticks += 1
+            breach = gross.gross(self.plan, one, phase=phase) if by_second else None
+            if breach is not None:
+                self._roll_back(RollBack(trigger=breach.metric, reason=breach.sentence))
+            elif look or self.evidence.shown_at:
+                self._look(length)
+            if self.rollout.state is not State.RUNNING or self.rollout.phase != phase:
+                return
+        if not look and self._asks_gates():
+            self._look(part.end - part.start)
+
+    def _is_quiet(self, after: book.EvidenceState) -> bool:
+        if after.shown_at:
+            return False
+        harm = evidence_now(after.layout, after.streams)
+        for metric in self.acting:
+            value = harm.get(metric.name)
+            if value is not None and is_paced(metric):
+                value = min(value, log_e_slower(after.pace))
+            if value is not None and value > after.layout.needed[metric.name] - _NEAR:
+                return False
+        return True
+
+    # ── time ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begins(self, defect: Defect) -> float | None:
+        """Return when a defect begins; None while its phase has not been entered."""
+        if defect.phase >= len(self.phases):
+            return None
+        return self.phases[defect.phase].entered + defect.after_s
+
+    def _ill(self, at: float) -> tuple[Defect, ...]:
+        begins = [(defect, self._begins(defect)) for defect in self.scenario.defects]
+        return tuple(defect for defect, begin in begins if begin is not None and begin <= at)
+
+    def _hopeless(self, part: Slice) -> bool:
+        """Tell whether V2 has just begun to fail nearly every request."""
+        if part.end - part.start > _GROSS_S:
+            return False
+        kinds = {metric.name: metric.kind for metric in self.plan.metrics}
+        return any(
+            kinds.get(defect.metric) is MetricKind.FAILURE_RATE
+            and defect.value >= _GROSS_RATE
+            and part.start - (self._begins(defect) or 0.0) < _GROSS_S
+            for defect in self._ill(part.start)
+        )
+
+    def _draw_chunk(self, end: float) -> list[Slice]:
+        """Draw the next slices, up to the next time at which something may change."""
+        hard = self._next_change(end)
+        parts: list[Slice] = []
+        start = self.now
+        size = 1 if self._asks_gates() else self.chunk
+        while start < hard and len(parts) < size:
+            stop = min(hard, self._slice_end(start))
+            self.slices += 1
+            split = self.plan.phases[self.rollout.phase].split
+            parts.append(self.world.draw(self.slices, start, stop, begun=BEGIN, split=split, ill=self._ill(start)))
+            start = stop
+        return parts
+
+    def _next_change(self, end: float) -> float:
+        changes = [end, self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s]
+        for defect in self.scenario.defects:
+            begins = self._begins(defect)
+            if begins is not None:
+                changes += [begins, begins + _GROSS_S]
+        return min(at for at in changes if at > self.now)
+
+    def _slice_end(self, start: float) -> float:
+        whole = (start - BEGIN) // self.looking.coarse_s + 1
+        edges = [edge for a, b, _ in self.world.bursts for edge in (a, b) if edge > start - BEGIN]
+        return BEGIN + min([whole * self.looking.coarse_s, *edges])
+
+    def _count(self, start: float, cells: Mapping[Arm, Cell] | None, part: Slice | None = None) -> None:
+        """Count V2's requests of users: in the phase, and with what failed of them since the onset."""
+        begun = [at for d in self.scenario.defects if (at := self._begins(d)) is not None and at <= start]
+        if begun and self.onset is None:
+            self.onset = min(begun)
+            self.requests = self.failed = 0
+        if cells is None and part is not None:
+            mine = [a for a in part.arms if a.arm.version is Version.V2 and a.arm.cohort not in self.staff]
+            requests, failed = sum(a.requests for a in mine), sum(len(a.failing) for a in mine)
+        else:
+            seen = [c for a, c in (cells or {}).items() if a.version is Version.V2 and a.cohort not in self.staff]
+            requests, failed = sum(cell.requests for cell in seen), sum(self._bad(cell) for cell in seen)
+        self.requests += requests
+        self.failed += failed
+        self.phases[-1].v2_requests += requests
+
+    def _bad(self, cell: Cell) -> int:
+        facts = [m for m in self.plan.metrics if m.name in self.taken and m.kind is MetricKind.AVAILABILITY]
+        return cell.failures + sum(cell.facts[metric.fact]["0"] for metric in facts if metric.fact in cell.facts)
+
+    # ── deciding ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look(self, lasted: float) -> None:
+        decision = self._decide(self.evidence, self.now)
+        if self._waits_only_for_approval(decision):
+            self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by="simulation", reason=""))
+            decision = self._decide(self.evidence, self.now)
+        if decision.outcome not in (Outcome.PROMOTE, Outcome.COMPLETE, Outcome.ROLL_BACK):
+            self._note_waiting(decision, lasted)
+        for command in decision.commands:
+            self._carry_out(command)
+
+    def _decide(self, evidence: book.EvidenceState, now: float) -> Decision:
+        return decide(self.plan, self.rollout, book.read(self.plan, evidence, now), _AROUND, now)
+
+    def _waits_only_for_approval(self, decision: Decision) -> bool:
+        waiting = [gate.kind for gate in decision.gates if gate.verdict is not Verdict.PASS]
+        return waiting == [GateKind.APPROVED] and decision.outcome is Outcome.NOT_YET
+
+    def _note_waiting(self, decision: Decision, lasted: float) -> None:
+        soaked = self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
+        late = min(lasted, self.now - soaked)
+        if late < 0:
+            return
+        waiting = [gate.text for gate in decision.gates if gate.verdict is not Verdict.PASS]
+        reasons = (
+            waiting if decision.outcome in (Outcome.NOT_YET, Outcome.HOLD) and waiting else [decision.outcome.value]
+        )
+        for reason in reasons:
+            self.phases[-1].held[reason] += late  # type: ignore[assignment]
+
+    def _carry_out(self, command: Command) -> None:
+        at = self.now
+        match command:
+            case RollBack():
+                self._roll_back(command)
+            case Promote():
+                self._promote(command)
+            case Complete():
+                self._leave()
+                self._record(e.RolloutCompleted(at=at, reason=command.reason))
+            case BeginHold():
+                self._record(e.HoldBegan(at=at, kind=command.kind, reason=command.reason))
+            case EndHold():
+                self._record(e.HoldEnded(at=at, reason=command.reason))
+            case RaiseAlert():
+                self._record(e.AlertRaised(at=at, key=command.key, sentence=command.sentence))
+            case ClearAlert():
+                self._record(e.AlertCleared(at=at, key=command.key, sentence=command.sentence))
+
+    def _roll_back(self, command: RollBack) -> None:
+        self._record(
+            e.RolledBack(
+                at=self.now,
+                reason=command.reason,
+                trigger=command.trigger,
+                took_s=0.0,
+                nodes={},
+                users_hurt=command.users_hurt,
+            )
+        )
+
+    def _promote(self, command: Promote) -> None:
+        self._leave()
+        name = self.plan.phases[command.phase].name
+        self._record(e.PhasePromoted(at=self.now, phase=command.phase, name=name, reason=command.reason))
+        self.evidence = book.enter_phase(self.plan, self.evidence, command.phase, self.now)
+        self.phases.append(_Phase(name, self.now))
+        self.chunk = 1
+
+    def _leave(self) -> None:
+        self.phases[-1].left = self.now
+        margin = self.plan.phases[self.rollout.phase].margin
+        self.promoted_ill |= any(is_beyond(self.plan, defect, margin) for defect in self._ill(self.phases[-1].entered))
+
+    def _record(self, event: e.Event) -> None:
+        self.rollout = evolve(self.rollout, event)
+        self.events.append(event)
+
+
+def is_beyond(plan: Plan, defect: Defect, margin: float) -> bool:
+    """Tell whether a defect makes V2's failure rate at least `margin` times V1's; others count as harm always."""
+    kind = next((metric.kind for metric in plan.metrics if metric.name == defect.metric), None)
+    if kind is MetricKind.FAILURE_RATE:
+        return defect.value >= margin * failure_baseline(plan)
+    return True
