@@ -12,9 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+from yarl import URL
 
 from crossfade.app.api import Served, make_api
 from crossfade.app.planfile import load_plan
+from crossfade.core.split import bucket_of
 from crossfade.engine.controller import Controller, Parts
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
@@ -45,9 +47,14 @@ class Asked:
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[Asked]:
+def proxy() -> FakeProxy:
+    return FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
+
+
+@pytest.fixture
+async def api(proxy: FakeProxy) -> AsyncIterator[Asked]:
     """A controller on the shipped fakes behind a real server."""
-    clock, proxy, store = ManualClock(), FakeProxy(cohorts=tuple(PLAN.assignment.cohorts)), MemoryStore()
+    clock, store = ManualClock(), MemoryStore()
     telemetry = FakeTelemetry()
     await store.open()
     parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
@@ -81,8 +88,12 @@ async def test_health_and_metrics_are_open(api: Asked) -> None:
 
 async def test_a_name_that_is_not_loopbacks_is_refused(api: Asked) -> None:
     """A page in somebody's browser may reach us under a name of its own."""
-    async with api.session.get(api.url + "/healthz", headers={"Host": "evil.example"}) as answer:
-        assert answer.status == 400
+    for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", ""):
+        async with api.session.get(api.url + "/healthz", headers={"Host": host}) as answer:
+            assert (answer.status, answer.content_type) == (400, "application/problem+json")
+    for host in ("localhost:8090", "LOCALHOST", "127.0.0.1"):
+        async with api.session.get(api.url + "/healthz", headers={"Host": host}) as answer:
+            assert answer.status == 200
 
 
 async def test_another_rollout_is_not_here(api: Asked) -> None:
@@ -135,6 +146,38 @@ async def test_a_retry_of_an_unknown_phase_names_the_phases(api: Asked) -> None:
     status, problem = await api.post("retry", {"phase": "nowhere"})
     assert status == 422
     assert "the plan has internal, canary, early" in problem["detail"]
+
+
+@pytest.mark.parametrize("query", ["events?after=-1", "events?limit=-1", "events?after=1e9", f"events?after={10**30}"])
+async def test_numbers_that_count_nothing_are_refused(api: Asked, query: str) -> None:
+    status, problem = await api.get(f"{BASE}/{query}")
+    assert (status, problem["status"]) == (422, 422)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"by": "\\ud800"}', b"[" * 100_000, b'{"by": NaN}']
+)
+async def test_a_body_that_is_no_request_is_a_problem_and_the_next_verb_works(api: Asked, body: bytes) -> None:
+    sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    async with api.session.post(f"{api.url}{BASE}/rollback", data=body, headers=sent) as answer:
+        assert answer.status in (400, 422)
+        assert answer.content_type == "application/problem+json"
+    assert (await api.post("rollback"))[1]["state"] == "rolled_back"
+
+
+@pytest.mark.parametrize(("raw", "key"), [("%FF%FE", b"\xff\xfe"), ("a%0D%0A", b"a\r\n"), ("%E9", b"\xe9")])
+async def test_a_user_is_looked_up_by_bytes_as_the_proxy_does(api: Asked, raw: str, key: bytes) -> None:
+    url = URL(f"{api.url}{BASE}/users/{raw}", encoded=True)
+    async with api.session.get(url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+        assert (await answer.json())["bucket"] == bucket_of(key, PLAN.assignment.salt)
+
+
+async def test_a_rollback_that_the_proxy_did_not_confirm_is_no_success(api: Asked, proxy: FakeProxy) -> None:
+    proxy.faults.unreachable = True
+    status, problem = await api.post("rollback")
+    assert status == 502
+    assert "NOT CONFIRMED" in problem["detail"]
+    assert (await api.get(BASE))[1]["state"] == "rolled_back"
 
 
 @pytest.mark.parametrize("user", ["u0001", "staff-01", "a%2Fb", "%00", "Gr%C3%BC%C3%9Fe", "x" * 2000])

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+from crossfade import errors
 from crossfade.app.cli import main
+from crossfade.app.planfile import load_plan
+from crossfade.core.split import bucket_of
+from crossfade.errors import CrossfadeError
 
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "plans" / "trips-v2.yaml"
@@ -88,6 +95,89 @@ def test_a_direct_rollback_without_a_proxy_says_that_nothing_is_confirmed(tmp_pa
     done = run("rollback", "--direct", "--state", str(tmp_path))
     assert done.exit_code == 1
     assert "NOT CONFIRMED" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options", [("--tick", "nan"), ("--tick", "inf"), ("--tick", "0"), ("--lateness", "nan"), ("--speed", "inf")]
+)
+def test_serve_refuses_numbers_that_measure_nothing(options: tuple[str, str], tmp_path: Path) -> None:
+    done = run("serve", str(PLAN), "--state", str(tmp_path / "state"), *options)
+    assert (done.exit_code, options[0] in done.stderr) == (2, True)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere/plan.yaml", "/dev/null", "/"])
+def test_what_is_no_plan_is_told_in_one_line(path: str) -> None:
+    done = run("check", path)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_all_planted_mistakes_are_told_at_once_each_at_its_line(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "plans" / "cohorts", tmp_path / "cohorts")
+    text = PLAN.read_text()
+    for right, wrong in (("soak: 2w", "sok: 2w"), ("split: 50%", "split: 5%"), ("/v2/trips/search", "v2 trips")):
+        assert right in text
+        text = text.replace(right, wrong, 1)
+    plan = tmp_path / "p.yaml"
+    plan.write_text(text)
+    done = run("check", str(plan))
+    assert (done.exit_code, done.stdout) == (2, "")
+    told = {int(number) for number in re.findall(r"^\S+p\.yaml:(\d+):\d+: ", done.stderr, re.MULTILINE)}
+    wanted = {
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if any(wrong in line for wrong in ("sok: 2w", "split: 5%, soak: 1w, margin: 1.5", "v2 trips"))
+    }
+    assert wanted <= told
+
+
+@pytest.mark.parametrize("user", [b"\xff\xfe", "Grüße".encode(), b"a\nb", b"x" * 10_000, b""])
+def test_whois_hashes_the_bytes_that_the_proxy_hashes(user: bytes) -> None:
+    answers = json.loads(run("whois", os.fsdecode(user), "--plan", str(PLAN), "-o", "json").stdout)
+    assert {a["bucket"] for a in answers} == {bucket_of(user, load_plan(PLAN).assignment.salt)}
+
+
+def _all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _all_commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("command", list(_all_commands(main)), ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    done = run(*command, "--help")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("command", sorted(set(_all_commands(main)) - {("schema",), ("serve",), ("demo",)}))
+def test_every_command_that_looks_or_acts_speaks_json(command: tuple[str, ...]) -> None:
+    assert "[text|json]" in run(*command, "--help").stdout
+
+
+def test_the_page_and_the_errors_name_the_same_exit_codes() -> None:
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d) \|", page, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CrossfadeError)]
+    assert {kind.exit_code for kind in kinds} | {0} == documented
+
+
+def test_a_missing_proxy_can_not_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "trips" / "proxy").mkdir(parents=True)
+    done = run("proxy", "stop", "--state", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "no proxy runs for trips" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"rollout": 5}', "\x00"])
+def test_a_damaged_control_file_is_one_message(text: str, tmp_path: Path) -> None:
+    (tmp_path / "trips").mkdir()
+    (tmp_path / "trips" / "control.json").write_text(text)
+    done = run("status", "--state", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "control.json can't be read" in done.stderr
 
 
 def test_the_page_and_the_program_name_the_same_commands() -> None:

@@ -158,7 +158,7 @@ def test_the_end_of_serve_leaves_the_proxy_and_proxy_stop_ends_it(site: Site) ->
     assert site.ask("u0001")[0] == 200
     assert str(pid) in site.verb("proxy", "stop")
     assert not alive(pid)
-    assert site.verb("proxy", "stop", code=1)
+    assert site.verb("proxy", "stop", code=4)
 
 
 def test_stop_proxy_leaves_nothing(site: Site) -> None:

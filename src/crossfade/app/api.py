@@ -5,15 +5,16 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.base import RequestResponseEndpoint
 
 from crossfade.app import views
 from crossfade.app.telemetry import exposition
@@ -29,6 +30,10 @@ _STATUS: tuple[tuple[type[CrossfadeError], int], ...] = (
     (ProxyError, 502),
     (StoreError, 503),
 )
+
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+_Count = Annotated[int, Query(ge=0, le=2**53)]
 
 
 class Ask(BaseModel):
@@ -99,9 +104,8 @@ class Served:
 def make_api(served: Served) -> FastAPI:
     """Return the API of one controller; every path but health and metrics wants the token."""
     app = FastAPI(title="Crossfade", version="1", docs_url="/docs", redoc_url=None)
-    # A page in somebody's browser can reach loopback under a name of its own (DNS rebinding).
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     _add_errors(app)
+    _add_host_check(app)
     _add_health(app, served.controller, served.telemetry)
     router = APIRouter(prefix="/api/v1/rollouts/{name}", dependencies=[Depends(served.check)])
     _add_reads(router, served)
@@ -122,16 +126,19 @@ def _add_reads(router: APIRouter, served: Served) -> None:
         return Json(views.phases_view(controller))
 
     @router.get("/events")
-    async def events(name: str, after: int = 0, limit: int = 1000) -> Response:
+    async def events(name: str, after: _Count = 0, limit: _Count = 1000) -> Response:
         found = await served.store.events(name, after)
         return Json([{"revision": e.revision, "at": e.at, "kind": e.kind, "data": e.data} for e in found[:limit]])
 
     @router.get("/decisions")
-    async def decisions(name: str, limit: int = 50) -> Response:
+    async def decisions(name: str, limit: _Count = 50) -> Response:
         return Json(list(await served.store.decisions(name, min(limit, 1000))))
 
     @router.get("/users/{user:path}")
-    async def whois(user: str) -> Response:
+    async def whois(request: Request) -> Response:
+        # The decoded path has lost what is no UTF-8; the proxy hashes bytes as they are.
+        raw = request.scope["raw_path"].partition(b"/users/")[2]
+        user = unquote_to_bytes(raw).decode(errors="surrogateescape")
         rollout, plan = controller.rollout, controller.plan
         phase = plan.phases[rollout.phase].name
         split = rollout.wanted_split(plan)
@@ -175,6 +182,16 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
         return _problem(422, "Invalid", "; ".join(parts))
+
+
+def _add_host_check(app: FastAPI) -> None:
+    @app.middleware("http")
+    async def by_a_name_of_loopback(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        # A page in somebody's browser can reach loopback under a name of its own (DNS rebinding).
+        host = request.headers.get("host", "")
+        if host.partition(":")[0].lower() not in _LOOPBACK:
+            return _problem(400, "Refused", f"the control API answers to {' and '.join(_LOOPBACK)}, not {host!r}")
+        return await call_next(request)
 
 
 def _add_health(app: FastAPI, controller: Controller, telemetry: Telemetry) -> None:

@@ -26,7 +26,7 @@ from crossfade.app.settings import Settings
 from crossfade.core.plan import Plan
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.rollback import RollbackReport, roll_back
-from crossfade.errors import CrossfadeError, UnreachableError, UsageError
+from crossfade.errors import UnreachableError, UsageError
 
 log = logging.getLogger("crossfade")
 
@@ -60,7 +60,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(path: Path, settings: Settings, *, stop_proxy: bool) -> None:
-    """Carry a plan out until SIGINT or SIGTERM; raises CrossfadeError where it can't begin."""
+    """Carry a plan out until SIGINT or SIGTERM; raises an error of ours where it can't begin."""
     plan = load_plan(path)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     runner = asyncio.Runner(loop_factory=_loop_factory())
@@ -78,7 +78,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool) -> None:
     folder = _make_folder(settings.folder(plan.name))
-    api_socket = _listen(settings.api_host, settings.api_port)
+    api_socket = _listen("127.0.0.1", settings.api_port)
     app = _assemble(plan, folder, settings)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -224,9 +224,9 @@ async def rollback_direct(folder: Path) -> RollbackReport:
         await switch.close()
 
 
-async def stop_proxy(folder: Path) -> str:
-    """Stop the proxy of a rollout's folder; return what was done."""
+async def stop_proxy(folder: Path) -> int:
+    """Stop the proxy of a rollout's folder; return its pid, or raise UnreachableError where none answers."""
     pid = await stop_proxy_in(folder / PROXY_FOLDER)
     if pid is None:
-        raise CrossfadeError(f"no proxy runs for {folder.name}")
-    return f"the proxy of {folder.name} (pid {pid}) has stopped"
+        raise UnreachableError(f"no proxy runs for {folder.name}, or it does not answer in {folder / PROXY_FOLDER}")
+    return pid

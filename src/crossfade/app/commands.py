@@ -63,7 +63,7 @@ def whois(user: str, *, plan: Path | None, phase: str | None, state: Path, rollo
 
 
 def _quoted(user: str) -> str:
-    return quote(user, safe="")
+    return quote(user, safe="", errors="surrogateescape")
 
 
 def status(rollout: str | None, state: Path, output: str) -> None:
@@ -108,11 +108,13 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, *, dire
         raise CrossfadeError("not every node confirmed; see above for what was done and what was not")
 
 
-def stop_proxy(rollout: str | None, state: Path) -> None:
+def stop_proxy(rollout: str | None, state: Path, output: str) -> None:
     """Stop the proxy that serves a rollout."""
     from crossfade.app import bootstrap
 
-    click.echo(asyncio.run(bootstrap.stop_proxy(find_folder(state, rollout))))
+    folder = find_folder(state, rollout)
+    pid = asyncio.run(bootstrap.stop_proxy(folder))
+    _say(output, {"rollout": folder.name, "pid": pid}, f"the proxy of {folder.name} (pid {pid}) has stopped")
 
 
 def _person() -> str:

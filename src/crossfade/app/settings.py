@@ -17,7 +17,6 @@ class Settings(BaseSettings):
     """Folder that holds one folder per rollout: proxy files, store, control file."""
     database: str = ""
     """SQLAlchemy URL of the store; empty: SQLite in the rollout's folder."""
-    api_host: str = "127.0.0.1"
     api_port: int = Field(default=8090, ge=0, le=65535)
     """0 takes a free port."""
     tick_s: float = Field(default=10.0, gt=0)

@@ -123,7 +123,7 @@ def whois_view(plan: Plan, user: str, split: Split, *, killed: bool, phase: str)
     cohort = plan.assignment.cohort_of(user)
     assignment = assign(user, salt=plan.assignment.salt, split=split, cohort=cohort, killed=killed)
     return {
-        "user": user,
+        "user": user.encode(errors="surrogateescape").decode(errors="replace"),
         "version": assignment.version.value,
         "bucket": assignment.bucket,
         "cohort": cohort,

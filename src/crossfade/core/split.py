@@ -26,8 +26,11 @@ class Version(StrEnum):
 
 
 def bucket_of(user_key: str | bytes, salt: int) -> int:
-    """Return the bucket (0..9999) of a user key under a plan's salt (0..2**64-1); text is hashed as UTF-8."""
-    key = user_key.encode() if isinstance(user_key, str) else user_key
+    """Return the bucket (0..9999) of a user key under a plan's salt (0..2**64-1); text is hashed as UTF-8.
+
+    Bytes that are no UTF-8 may come as surrogates, as Python reads them from a command line or a path.
+    """
+    key = user_key.encode(errors="surrogateescape") if isinstance(user_key, str) else user_key
     return xxh64_intdigest(key, seed=salt) % BUCKETS
 
 

@@ -68,7 +68,8 @@ class HaproxyRollback:
         await self._runtime.close()
 
     def _unreachable(self, written: Maps, error: CrossfadeError) -> NodeState:
-        text = f"{error}. Its files are written: it will come back with everyone on V1"
+        said = str(error)
+        text = f"{said}{'' if said.endswith('?') else '.'} Its files are written: it will come back with everyone on V1"
         return NodeState(
             node=self._node,
             reachable=not isinstance(error, ProxyUnreachableError),
