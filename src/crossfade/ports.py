@@ -57,6 +57,8 @@ class NodeState:
     up_since: float = 0.0
     """Wall-clock seconds since the epoch at which this proxy process started."""
     error: str = ""
+    rolled_back: int = -1
+    """The last generation that a rollback switch has outdated; -1 where none was ever thrown."""
 
 
 class Proxy(Protocol):

@@ -346,6 +346,159 @@ async def test_a_store_that_fails_holds_and_keeps_the_ticks_for_later() -> None:
     assert kept[0] == world.number
 
 
+async def triggers(world: World) -> list[object]:
+    """Return by what each recorded rollback was caused."""
+    return [event.data["trigger"] for event in await world.store.events("trips") if event.kind == "RolledBack"]
+
+
+async def test_a_retry_that_the_proxy_refused_is_carried_out_by_the_next_tick() -> None:
+    world = World()
+    controller = await begun(world)
+    await controller.rollback("ada", "")
+    await lived(world, controller, 2, 0.0)
+    world.proxy.faults.refuse = "not now"
+    with pytest.raises(CrossfadeError):
+        await controller.retry(None, "ada", "fixed")
+    await lived(world, controller, 2, 0.0)
+    assert (controller.rollout.state, world.share) == (State.RUNNING, 0)
+    world.proxy.faults.refuse = ""
+    await lived(world, controller, 2, 0.05)
+    assert (controller.rollout.state, world.share, await triggers(world)) == (State.RUNNING, 500, ["person"])
+
+
+async def test_a_rollback_at_the_proxy_beats_a_retry_that_is_not_applied_yet() -> None:
+    world = World()
+    controller = await begun(world)
+    await controller.rollback("ada", "")
+    await lived(world, controller, 2, 0.0)
+    world.proxy.faults.refuse = "not now"
+    with pytest.raises(CrossfadeError):
+        await controller.retry(None, "ada", "fixed")
+    await FakeRollback(world.proxy).rollback()
+    world.proxy.faults.refuse = ""
+    await lived(world, controller, 3, 0.0)
+    assert (controller.rollout.state, world.share) == (State.ROLLED_BACK, 0)
+    assert await triggers(world) == ["person", "proxy"]
+
+
+async def test_a_retry_right_after_somebody_elses_rollback_at_the_proxy_is_refused_once() -> None:
+    world = World()
+    controller = await begun(world)
+    await controller.rollback("ada", "")
+    await FakeRollback(world.proxy).rollback()
+    with pytest.raises(ConflictError, match="somebody has just rolled back at the proxy itself"):
+        await controller.retry(None, "bob", "")
+    assert await triggers(world) == ["person", "proxy"]
+    await controller.retry(None, "bob", "")
+    assert (controller.rollout.state, world.share) == (State.RUNNING, 500)
+
+
+async def test_a_retry_waits_until_the_proxy_has_confirmed_the_rollback() -> None:
+    world = World()
+    controller = await begun(world)
+    world.proxy.faults.unreachable = True
+    with pytest.raises(CrossfadeError):
+        await controller.rollback("ada", "")
+    with pytest.raises(CrossfadeError):
+        await controller.retry(None, "ada", "")
+    assert controller.rollout.state is State.ROLLED_BACK
+    world.proxy.faults.unreachable = False
+    await controller.retry(None, "ada", "")
+    assert (controller.rollout.state, world.share) == (State.RUNNING, 500)
+
+
+async def test_a_rollback_by_a_person_during_a_tick_that_decides_the_same_is_recorded_once() -> None:
+    world = World()
+    controller = await begun(world)
+    await controller.promote("ada", "")
+    original = world.store.save_decision
+
+    async def meanwhile(*arguments: Any) -> None:
+        if not await triggers(world):
+            await controller.rollback("bob", "mine")
+        await original(*arguments)
+
+    setattr(world.store, "save_decision", meanwhile)  # noqa: B010 - a method is replaced
+    await lived(world, controller, 4, 0.5, failures=2500)
+    assert (await triggers(world), world.share) == (["person"], 0)
+
+
+async def test_a_gross_breach_seen_while_a_rollback_is_being_made_is_not_another_one() -> None:
+    world = World()
+    controller = await begun(world)
+    begin, done = asyncio.Event(), asyncio.Event()
+    original = world.store.append
+
+    async def slow(*arguments: Any) -> None:
+        begin.set()
+        await done.wait()
+        await original(*arguments)
+
+    setattr(world.store, "append", slow)  # noqa: B010 - a method is replaced
+    world.telemetry.recent_tick = _gross()
+    by_hand = asyncio.create_task(controller.rollback("ada", ""))
+    await begin.wait()
+    assert not await controller.look_for_gross_breach()
+    done.set()
+    await by_hand
+    assert await triggers(world) == ["person"]
+
+
+async def test_rollbacks_that_the_store_never_took_are_found_at_the_proxy_by_the_next_controller() -> None:
+    world = World()
+    controller = await begun(world)
+    await controller.promote("ada", "")
+    world.store.fail_next(2)
+    await controller.rollback("ada", "one")
+    await controller.rollback("ada", "two")
+    world.store.heal()
+    survivor = await begun(world)
+    await lived(world, survivor, 2, 0.0)
+    assert (survivor.rollout.state, survivor.fenced, world.share) == (State.ROLLED_BACK, None, 0)
+    await survivor.retry(None, "ada", "")
+    await lived(world, survivor, 2, 0.5)
+    assert (survivor.rollout.state, world.share) == (State.RUNNING, 5000)
+
+
+async def test_telemetry_that_raises_anything_ends_nothing_and_becomes_blindness() -> None:
+    world = World()
+    controller = await begun(world)
+    await lived(world, controller, 2, 0.05)
+    original = world.telemetry.closed_ticks
+
+    def broken() -> Sequence[Tick]:
+        raise ValueError("a line that nobody thought of")
+
+    setattr(world.telemetry, "closed_ticks", broken)  # noqa: B010 - a method is replaced
+    await lived(world, controller, 10, 0.05)
+    assert (controller.rollout.state, controller.rollout.held_kind) == (State.RUNNING, "BLIND")
+    setattr(world.telemetry, "closed_ticks", original)  # noqa: B010
+    await lived(world, controller, 5, 0.05)
+    assert controller.rollout.held is None
+
+
+async def test_whatever_one_look_meets_the_next_ones_are_taken() -> None:
+    world = World()
+    controller = await begun(world)
+    looks = 0
+
+    def broken(**_: object) -> Tick:
+        nonlocal looks
+        looks += 1
+        raise ValueError("not thought of")
+
+    setattr(world.telemetry, "recent", broken)  # noqa: B010 - a method is replaced
+    setattr(world.telemetry, "closed_ticks", broken)  # noqa: B010
+    life = asyncio.create_task(controller.run())
+    for _ in range(10):
+        controller.wake.set()
+        world.clock.move(1.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert (looks > 6, life.done()) == (True, False)
+    life.cancel()
+
+
 CALLS = [
     ("store", "append"),
     ("store", "save_tick"),
@@ -357,7 +510,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("part", "name"), CALLS, ids=[f"{part}.{name}" for part, name in CALLS])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("nth", range(4))
+@pytest.mark.parametrize("nth", range(12))
 async def test_killed_between_any_two_steps_the_next_controller_goes_on(
     part: str, name: str, nth: int, *, after: bool
 ) -> None:
@@ -383,6 +536,8 @@ async def test_killed_between_any_two_steps_the_next_controller_goes_on(
         await lived(world, controller, 2, 0.5)
         await controller.rollback("ada", "")
         await lived(world, controller, 2, 0.0)
+        await controller.retry(None, "ada", "")
+        await lived(world, controller, 2, 0.5)
     except Crash:
         pass
     setattr(thing, name, original)
@@ -391,6 +546,7 @@ async def test_killed_between_any_two_steps_the_next_controller_goes_on(
     await lived(world, survivor, 2, world.share / 10_000)
     await _never_above_the_history(world)
     assert survivor.fenced is None
+    assert len(await triggers(world)) <= 1
     assert world.share == survivor.rollout.wanted_split(PLAN).everyone
     assert survivor.rollout.applied_generation == survivor.rollout.generation
 

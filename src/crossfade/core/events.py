@@ -114,6 +114,8 @@ class RolledBack(Event):
     """What each node said: `v1` or an error."""
     users_hurt: int = 0
     by: str = ""
+    generation: int = 0
+    """Under which the switches were thrown; the history's own goes on from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,8 @@ class Rollout:
     rollback_reason: str | None = None
     rollback_at: float | None = None
     rollbacks: int = 0
+    rollback_generation: int = 0
+    """Of the latest rollback recorded; a switch thrown under a later one is news."""
     attempt: int = 1
     """Counts retries; evidence is gathered anew in each attempt."""
     alerts: Mapping[str, str] = field(default_factory=dict)
@@ -83,8 +85,11 @@ def evolve(rollout: Rollout, event: e.Event) -> Rollout:
             fresh = replace(new, attempt=new.attempt + 1, rollback_reason=None, rollback_at=None, alerts={})
             return _enter(fresh, event.phase, event.at)
         case e.RolledBack():
+            generation = max(new.generation, event.generation)
             return replace(
                 _released(new),
+                generation=generation,
+                rollback_generation=generation,
                 rollback_reason=event.reason,
                 rollback_at=event.at,
                 rollbacks=new.rollbacks + (rollout.state is not State.ROLLED_BACK),

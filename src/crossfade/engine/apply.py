@@ -41,23 +41,27 @@ class Drift:
     """Node and what differs there, for nodes that must be set again."""
     unreachable: tuple[tuple[str, str], ...] = ()
     killed: tuple[str, ...] = ()
-    """Nodes that put everybody on V1 although nobody here asked for it: somebody used the short way."""
+    """Nodes on which a switch was thrown that the history doesn't know of: somebody used the short way."""
     later_generation: int | None = None
     """Of another controller that acts; this one must not."""
 
 
-def compare(wanted: ProxyState, nodes: Sequence[NodeState]) -> Drift:
-    """Return how what the nodes report differs from what is wanted."""
+def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation: int) -> Drift:
+    """Return how what the nodes report differs from what is wanted.
+
+    A kill that was thrown under `rollback_generation` (the latest rollback recorded) or before is an old one of ours.
+    """
     differing, unreachable, killed, generations = [], [], [], []
     for node in nodes:
         if node.state is None:
             unreachable.append((node.node, node.error or "does not answer"))
             continue
+        thrown = node.state.killed and node.rolled_back > rollback_generation
+        if thrown:
+            killed.append(node.node)
         if node.state.generation > wanted.generation:
             generations.append(node.state.generation)
-        elif node.state.killed and not wanted.killed:
-            killed.append(node.node)
-        elif (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
+        elif not thrown and (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
             differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
     return Drift(
         differing=tuple(differing),

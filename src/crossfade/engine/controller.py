@@ -153,8 +153,8 @@ class Controller:
         while True:
             try:
                 await self.look_for_gross_breach()
-            except CrossfadeError as error:
-                log.error("this look for gross breaches failed: %s", error)
+            except Exception:  # whatever one look meets, the next one looks again
+                log.exception("this look for gross breaches failed")
             await self._pause()
 
     async def _tick_on(self) -> None:
@@ -165,6 +165,8 @@ class Controller:
                 log.error("something else was written meanwhile; the history was read anew: %s", error)
             except CrossfadeError as error:
                 log.error("this look failed: %s", error)
+            except Exception:  # whatever one look meets, the next one looks again
+                log.exception("this look failed")
             await self._parts.clock.sleep(self.pace.look_s)
 
     async def _pause(self) -> None:
@@ -177,8 +179,9 @@ class Controller:
     async def tick(self) -> None:
         """Look once, decide, and carry the decision out."""
         async with self._acting:
+            before = self._rollbacks
             self._follow_history()
-            ticks = self._parts.telemetry.closed_ticks()
+            ticks = self._closed_ticks()
             self._absorb(ticks)
             due = self._parts.clock.monotonic() - self._observed_at >= self.pace.observe_s
             if not ticks and not due:
@@ -193,7 +196,7 @@ class Controller:
             await self._mend_drift()
             decision = await self._look(stored)
             await self._keep(decision)
-            await self._carry_out(decision.commands)
+            await self._carry_out(decision.commands, before)
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,6 +219,13 @@ class Controller:
         self._attempt = self.rollout.attempt
         begun = book.begin(self.plan, at, watch.USUAL_TICK_S * self._parts.clock.speed)
         return book.enter_phase(self.plan, begun, phase, at)
+
+    def _closed_ticks(self) -> Sequence[Tick]:
+        try:
+            return self._parts.telemetry.closed_ticks()
+        except Exception:  # without ticks the evidence becomes blind, which is the truth
+            log.exception("telemetry failed")
+            return ()
 
     def _absorb(self, ticks: Sequence[Tick]) -> None:
         if ticks:
@@ -274,8 +284,11 @@ class Controller:
 
     # ── acting ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _carry_out(self, commands: Sequence[Command]) -> None:
+    async def _carry_out(self, commands: Sequence[Command], before: int) -> None:
+        """Carry commands out, until a rollback comes that was not there `before` they were decided."""
         for command in commands:
+            if self._rollbacks != before:
+                return
             now = self._now()
             match command:
                 case RollBack():
@@ -350,7 +363,7 @@ class Controller:
         return wanted_state(self.plan, self.rollout)
 
     def _drift(self) -> Drift:
-        return compare(self._wanted(), self.nodes)
+        return compare(self._wanted(), self.nodes, self.rollout.rollback_generation)
 
     async def _found_rolled_back(self) -> bool:
         """Record a rollback that was made at the proxy itself; tell whether there was one."""
@@ -358,10 +371,9 @@ class Controller:
         if not drift.killed or not allowed(self.rollout.state, e.RolledBack):
             return False
         log.warning("%s: rolled back at the proxy", ", ".join(drift.killed))
-        self._rollbacks += 1
-        report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
         reason = f"the proxy was rolled back directly on {', '.join(drift.killed)}"
-        await self._journal.record_done(self._rolled_back(report, reason, "proxy", by="", users_hurt=0))
+        later = drift.later_generation or 0  # of a rollback that an earlier life of ours could not record
+        await self._throw(RollBack(trigger="proxy", reason=reason), by="", generation=later + 1)
         return True
 
     async def _mend_drift(self) -> None:
@@ -382,7 +394,8 @@ class Controller:
 
         Tells whether it did.
         """
-        if self.fenced or self.rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
+        acting = self.rollout.state in (State.RUNNING, State.PAUSED, State.COMPLETED)
+        if self.fenced or self._rolling or not acting:
             return False
         looks = (self._parts.telemetry.recent(seconds) for seconds in self.pace.gross_s)
         found = (book.gross(self.plan, recent, phase=self.rollout.phase) for recent in looks)
@@ -396,28 +409,29 @@ class Controller:
     async def _roll_back_now(self, command: RollBack, by: str) -> RollbackReport:
         if self.fenced:  # the other controller finds it at the proxy, and records it
             return await roll_back([self._parts.switch], None, self._parts.clock)
+        return await self._throw(command, by=by)
+
+    async def _throw(self, command: RollBack, *, by: str, generation: int = 0) -> RollbackReport:
+        """Set the proxy, then record it; under `generation` where that is later than the history's next one."""
         self._rollbacks += 1
         self._rolling += 1
+        generation = max(generation, self.rollout.generation + 1)
         try:
-            report = await roll_back([self._parts.switch], self.rollout.generation + 1, self._parts.clock)
-            fact = self._rolled_back(report, command.reason, command.trigger, by=by, users_hurt=command.users_hurt)
+            report = await roll_back([self._parts.switch], generation, self._parts.clock)
+            fact = e.RolledBack(
+                at=self._now(),
+                reason=command.reason,
+                trigger=command.trigger,
+                took_s=report.took_s,
+                nodes=report.outcomes(),
+                users_hurt=command.users_hurt,
+                by=by,
+                generation=generation,
+            )
             await self._journal.record_done(fact)
         finally:
             self._rolling -= 1
         return report
-
-    def _rolled_back(
-        self, report: RollbackReport, reason: str, trigger: str, *, by: str, users_hurt: int
-    ) -> e.RolledBack:
-        return e.RolledBack(
-            at=self._now(),
-            reason=reason,
-            trigger=trigger,
-            took_s=report.took_s,
-            nodes=report.outcomes(),
-            users_hurt=users_hurt,
-            by=by,
-        )
 
     # ── what people ask for ─────────────────────────────────────────────────────────────────────────────
 
@@ -486,12 +500,21 @@ class Controller:
             if index > self.rollout.phase:
                 reached = self.plan.phases[self.rollout.phase].name
                 raise ConflictError(f"phase {phase} was never reached; retry {reached} or an earlier one")
+            await self._confirm_rollback()
             now, name = self._now(), self.plan.phases[index].name
-            self._parts.telemetry.closed_ticks()  # they belong to the attempt before
+            self._closed_ticks()  # they belong to the attempt before
             await self._journal.record(e.Retried(at=now, phase=index, name=name, by=by, reason=reason))
             self._evidence = self._begin_evidence(index, now)
             await self._assert_wanted()
             return self.rollout
+
+    async def _confirm_rollback(self) -> None:
+        """Have every node say that everyone is on V1, and that nobody has thrown a switch since it was recorded."""
+        if self.rollout.applied_generation != self.rollout.generation:
+            await self._assert_wanted()
+        self.nodes = await self._parts.proxy.observe()
+        if await self._found_rolled_back():
+            raise ConflictError("somebody has just rolled back at the proxy itself; look, and ask again")
 
     def _must_allow(self, event: type[e.Event]) -> None:
         if not allowed(self.rollout.state, event):

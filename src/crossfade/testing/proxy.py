@@ -72,7 +72,7 @@ class FakeProxy:
         """Return what the memory holds."""
         if not self.answers:
             return [NodeState(node=self._node, reachable=False, error="the proxy did not answer")]
-        return [NodeState(node=self._node, reachable=True, state=self.memory, proxy_version="fake")]
+        return [self._node_state()]
 
     async def stop(self) -> None:
         """End serving."""
@@ -95,7 +95,16 @@ class FakeProxy:
             error = "the proxy did not answer; its files are written"
             return NodeState(node=self._node, reachable=False, error=error)
         self._set(replace(self.memory, generation=at, killed=True, split=_nobody(self.memory.split)))
-        return NodeState(node=self._node, reachable=True, state=self.memory, proxy_version="fake")
+        return self._node_state()
+
+    def _node_state(self) -> NodeState:
+        return NodeState(
+            node=self._node,
+            reachable=True,
+            state=self.memory,
+            proxy_version="fake",
+            rolled_back=self.rolled_back,
+        )
 
     @property
     def answers(self) -> bool:

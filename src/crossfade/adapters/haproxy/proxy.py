@@ -382,6 +382,7 @@ class HaproxyProxy:
             state=decode(maps),
             proxy_version=f"HAProxy {info.get('Version', '')}",
             up_since=started_at(pid),
+            rolled_back=maps.ints.get(ROLLED_BACK, -1),
         )
 
 

@@ -171,6 +171,16 @@ class ProxyConformance:
             await subject.proxy.apply(_state(5, 2500))
         assert _one(await subject.proxy.apply(_state(6, 500))).state == _state(6, 500)
 
+    async def test_a_node_tells_which_generation_the_switch_has_outdated(self, subject: Subject) -> None:
+        """With a generation that one; without, the one that might just be raising. A raise doesn't forget it."""
+        await subject.proxy.apply(_state(4, 2500))
+        assert _one(await subject.proxy.observe()).rolled_back == -1
+        await subject.switch.rollback(5)
+        assert _one(await subject.proxy.observe()).rolled_back == 5
+        await subject.switch.rollback()
+        assert _one(await subject.proxy.observe()).rolled_back == 6
+        assert _one(await subject.proxy.apply(_state(7, 500))).rolled_back == 6
+
     async def test_the_switch_says_whether_it_is_ready(self, subject: Subject) -> None:
         """Asking changes nothing; a proxy that is down makes it unready."""
         await subject.proxy.apply(_state(4, 2500))
