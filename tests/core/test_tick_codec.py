@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfade.core.evidence.codec import decode_tick, encode_tick
-from crossfade.core.evidence.sums import BINS, Arm, Cell, Tick
+from crossfade.core.evidence.sums import BINS, Arm, Cell, Tick, merge_ticks
 from crossfade.core.split import Version
 
 _text = st.text(max_size=8)
@@ -27,6 +27,7 @@ _cells = st.builds(
     latency_cached=_histogram,
     facts=st.dictionaries(_text, st.dictionaries(_text, _count, max_size=3).map(Counter), max_size=3),
     timings=st.dictionaries(_text, st.tuples(_count, _seconds), max_size=3),
+    outcomes=st.dictionaries(_text, st.tuples(_count, _seconds), max_size=3),
 )
 _arms = st.builds(Arm, st.sampled_from(Version), _text, _text, st.booleans())
 _ticks = st.builds(
@@ -38,6 +39,7 @@ _ticks = st.builds(
     lost=_count,
     malformed=_count,
     sources=st.frozensets(_text, max_size=3),
+    unanswered=st.dictionaries(_text, _text, max_size=2),
 )
 
 
@@ -50,7 +52,7 @@ def test_a_tick_comes_back_equal_and_as_the_same_types(tick: Tick) -> None:
     for cell in back.cells.values():
         counters = [cell.latency, cell.latency_cached, *cell.facts.values()]
         assert {Counter} == {type(counter) for counter in counters}
-        assert all(type(timing) is tuple for timing in cell.timings.values())
+        assert all(type(sums) is tuple for sums in [*cell.timings.values(), *cell.outcomes.values()])
 
 
 @given(_ticks)
@@ -63,6 +65,7 @@ def test_the_order_of_cells_does_not_change_the_bytes(tick: Tick) -> None:
         lost=tick.lost,
         malformed=tick.malformed,
         sources=tick.sources,
+        unanswered=tick.unanswered,
     )
     assert encode_tick(tick) == encode_tick(turned)
 
@@ -73,6 +76,21 @@ def test_a_decoded_cell_can_be_added_to() -> None:
     cell = decode_tick(encode_tick(tick)).cells[arm]
     cell.add(tick.cells[arm])
     assert Cell(requests=2, latency=Counter({3: 2})) == cell
+
+
+def test_outcomes_add_up_and_merge_across_collectors() -> None:
+    arm = Arm(Version.V2, "", "")
+    one, other = (
+        Tick(number=1, start=10.0, length=10.0, cells={arm: Cell(outcomes=held)}, unanswered=why)
+        for held, why in (
+            ({"conversion": (2, 1.0)}, {"errors": "NaN"}),
+            ({"conversion": (3, 0.5), "mood": (1, 1.0)}, {}),
+        )
+    )
+    merged = merge_ticks(one, other)
+    assert merged.cells[arm].outcomes == {"conversion": (5, 1.5), "mood": (1, 1.0)}
+    assert merged.unanswered == {"errors": "NaN"}
+    assert one.cells[arm].outcomes == {"conversion": (2, 1.0)}
 
 
 def test_text_that_is_not_unicode_is_kept_as_close_as_it_can_be() -> None:

@@ -15,24 +15,26 @@ from crossfade.core.split import Version
 FORMAT = 1
 
 _COUNTS = ("requests", "failures", "critical", "fallbacks", "cached")
-_HISTOGRAMS = ("latency", "latency_cached")
+_HISTOGRAMS = ("hundredths", "latency", "latency_cached")
+_SUMS = ("timings", "outcomes")
 
 
 def encode_tick(tick: Tick) -> bytes:
     """Return a tick as JSON; `decode_tick` gives an equal one back."""
     arms = sorted(tick.cells, key=lambda arm: (arm.version, arm.region, arm.cohort, arm.override))
-    return to_json(
-        {
-            "format": FORMAT,
-            "number": tick.number,
-            "start": tick.start,
-            "length": tick.length,
-            "lost": tick.lost,
-            "malformed": tick.malformed,
-            "sources": sorted(tick.sources),
-            "cells": [[*arm, _cell_to_data(tick.cells[arm])] for arm in arms],
-        }
-    )
+    data = {
+        "format": FORMAT,
+        "number": tick.number,
+        "start": tick.start,
+        "length": tick.length,
+        "lost": tick.lost,
+        "malformed": tick.malformed,
+        "sources": sorted(tick.sources),
+        "cells": [[*arm, _cell_to_data(tick.cells[arm])] for arm in arms],
+    }
+    if tick.unanswered:
+        data["unanswered"] = dict(sorted(tick.unanswered.items()))
+    return to_json(data)
 
 
 def decode_tick(data: bytes) -> Tick:
@@ -58,6 +60,7 @@ def _tick_from_data(held: Mapping[str, Any]) -> Tick:
             Arm(Version(version), region, cohort, override): _cell_from_data(cell)
             for version, region, cohort, override, cell in held["cells"]
         },
+        unanswered=dict(held.get("unanswered", {})),
     )
 
 
@@ -66,19 +69,26 @@ def _cell_to_data(cell: Cell) -> dict[str, object]:
     data |= {name: _flat(getattr(cell, name)) for name in _HISTOGRAMS}
     data["failing_users"] = sorted(cell.failing_users)
     data["facts"] = {name: dict(sorted(cell.facts[name].items())) for name in sorted(cell.facts)}
-    data["timings"] = {name: cell.timings[name] for name in sorted(cell.timings)}
+    for sums in _SUMS:
+        data[sums] = dict(sorted(getattr(cell, sums).items()))
     return {name: value for name, value in data.items() if value}
 
 
 def _cell_from_data(data: Mapping[str, Any]) -> Cell:
     return Cell(
         **{name: data.get(name, 0) for name in _COUNTS},
+        hundredths=_counter(data.get("hundredths", ())),
         latency=_counter(data.get("latency", ())),
         latency_cached=_counter(data.get("latency_cached", ())),
         failing_users=set(data.get("failing_users", ())),
         facts={name: Counter(values) for name, values in data.get("facts", {}).items()},
-        timings={name: (count, total) for name, (count, total) in data.get("timings", {}).items()},
+        timings=_sums(data.get("timings", {})),
+        outcomes=_sums(data.get("outcomes", {})),
     )
+
+
+def _sums(data: Mapping[str, Any]) -> dict[str, tuple[int, float]]:
+    return {name: (count, total) for name, (count, total) in data.items()}
 
 
 def _flat(counts: Mapping[int, int]) -> list[int]:

@@ -19,6 +19,9 @@ BIN_FLOOR_MS = 1.0
 BINS = 226
 """1 ms .. 60 s; bin 0 also holds everything faster, the last bin everything slower."""
 
+HUNDREDTHS = 100
+"""Parts of the users by bucket, each drawn by the hash as a whole."""
+
 _LOG_RATIO = math.log(BIN_RATIO)
 
 
@@ -61,6 +64,8 @@ class Cell:
     """Answers that the fact cache=hit says came from a cache."""
     failing_users: set[int] = field(default_factory=set)
     """Keyed hashes (64 bit) of the users behind the failures."""
+    hundredths: Counter[int] = field(default_factory=Counter)
+    """Requests by hundredth of the users (bucket // 100), where the hash decided and the proxy said so."""
     latency: Counter[int] = field(default_factory=Counter)
     """Answers by latency bin, not from a cache."""
     latency_cached: Counter[int] = field(default_factory=Counter)
@@ -69,6 +74,8 @@ class Cell:
     """Answers by fact and value, for facts that are tokens, integers or booleans."""
     timings: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Count and sum by fact, for facts that are decimals."""
+    outcomes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Units (users, user-days, requests) and the sum of their values, each within 0..1, by outcome."""
 
     def add(self, other: Cell) -> None:
         """Add another cell's sums to this one."""
@@ -78,13 +85,15 @@ class Cell:
         self.fallbacks += other.fallbacks
         self.cached += other.cached
         self.failing_users |= other.failing_users
+        self.hundredths.update(other.hundredths)
         self.latency.update(other.latency)
         self.latency_cached.update(other.latency_cached)
         for name, values in other.facts.items():
             self.facts.setdefault(name, Counter()).update(values)
-        for name, (count, total) in other.timings.items():
-            have_count, have_total = self.timings.get(name, (0, 0.0))
-            self.timings[name] = (have_count + count, have_total + total)
+        for sums, more in ((self.timings, other.timings), (self.outcomes, other.outcomes)):
+            for name, (count, total) in more.items():
+                have_count, have_total = sums.get(name, (0, 0.0))
+                sums[name] = (have_count + count, have_total + total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,8 @@ class Tick:
     """Lines that could not be read."""
     sources: frozenset[str] = frozenset()
     """Collectors (or nodes) that reported; empty means that nobody could look: BLIND."""
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """Metrics whose source was asked since the tick before and gave no counts, each with the reason."""
 
     def total(self, version: Version) -> Cell:
         """Return the sum over all arms of a version, overrides included."""
@@ -131,4 +142,5 @@ def merge_ticks(one: Tick, other: Tick) -> Tick:
         lost=one.lost + other.lost,
         malformed=one.malformed + other.malformed,
         sources=one.sources | other.sources,
+        unanswered={**one.unanswered, **other.unanswered},
     )

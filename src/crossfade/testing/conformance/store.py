@@ -35,9 +35,18 @@ def some_tick(number: int) -> Tick:
         latency=Counter({0: 1, 225: 2}),
         facts={"weather": Counter({"fallback": 2})},
         timings={"db": (2, 0.1 + 0.2)},
+        outcomes={"conversion": (3, 0.1 + 0.7)},
     )
     arms = {Arm(Version.V1, "Zürich", ""): Cell(requests=1), Arm(Version.V2, "", "beta", True): cell}
-    return Tick(number=number, start=number * 10.0, length=10.0, cells=arms, lost=2, sources=frozenset({"a", "b"}))
+    return Tick(
+        number=number,
+        start=number * 10.0,
+        length=10.0,
+        cells=arms,
+        lost=2,
+        sources=frozenset({"a", "b"}),
+        unanswered={"checkout": "HTTP 503"},
+    )
 
 
 class _Word(StrEnum):
