@@ -160,6 +160,8 @@ def _reason_to_hold(plan: Plan, seen: Observation, around: Surroundings) -> tupl
     blind = [blindness for blindness in seen.blind if blindness.matters]
     if blind:
         return Outcome.BLIND, "; ".join(b.reason for b in blind)
+    if seen.share.verdict is Verdict.FAIL:
+        return Outcome.HOLD, f"sample ratio mismatch: {seen.share.sentence}"
     breached = _breached(plan, seen, Action.HOLD)
     if breached:
         return Outcome.HOLD, breached[0].sentence

@@ -64,6 +64,17 @@ class BreakerReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareReading:
+    """Whether V2 gets the users that the plan gives it."""
+
+    verdict: Verdict
+    sentence: str
+    seen: float | None = None
+    """V2's share (0..1) of the compared requests of this phase."""
+    wanted: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blindness:
     """Something that could not be looked at, and since when."""
 
@@ -93,5 +104,6 @@ class Observation:
     requests_v1: int = 0
     requests_v2: int = 0
     """In this phase, overrides included."""
+    share: ShareReading = ShareReading(verdict=Verdict.INCONCLUSIVE, sentence="no requests seen yet")
     weight_seen: float | None = None
     """Basis points of this phase's requests that went to V2 by assignment."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, Template, flags
 from crossfade.adapters.collector.lines import Columns
-from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, Arm, Cell, Tick, latency_bin
+from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Tick, latency_bin
 from crossfade.core.outcome import GAVE_UP_MS, Outcome
-from crossfade.core.split import Version
+from crossfade.core.split import BUCKETS, Version
 from crossfade.ports import Clock
 
 MAX_FACT_VALUES = 16
@@ -116,6 +116,7 @@ class Ticks:
         self._count_unused(batch)
         self._add_answers(batch, bucket)
         self._add_latencies(batch)
+        self._add_hundredths(batch)
         failed = False
         for row in np.nonzero(
             flags(g.outcome.is_failure or g.outcome is Outcome.LEFT for g in batch.groups)[batch.group]
@@ -208,6 +209,21 @@ class Ticks:
             offset, from_cache = divmod(rest, 2)
             cell = self._cell_at(offset, batch.arms)
             (cell.latency_cached if from_cache else cell.latency)[latency] += count
+
+    def _add_hundredths(self, batch: _Batch) -> None:
+        """Count requests by hundredth of the users, where the hash decided."""
+        counted = flags(g.outcome not in (Outcome.NOBODYS, Outcome.LEFT) for g in batch.groups)[batch.group]
+        users = np.array(batch.columns.user)
+        chosen = counted & batch.in_time & (users != b"-")
+        try:
+            buckets = users[chosen].astype(np.int64).view(np.uint64) % BUCKETS
+        except (ValueError, OverflowError):
+            return  # a proxy that hashes otherwise: nothing is known of its buckets
+        keys = self._offsets(batch, chosen) * HUNDREDTHS + (buckets // (BUCKETS // HUNDREDTHS)).astype(np.int64)
+        unique, counts = np.unique(keys, return_counts=True)
+        for key, count in zip(unique.tolist(), counts.tolist(), strict=True):
+            offset, hundredth = divmod(key, HUNDREDTHS)
+            self._cell_at(offset, batch.arms).hundredths[hundredth] += count
 
     def _offsets(self, batch: _Batch, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return one number for tick and arm; `_cell_at` takes it."""
