@@ -212,12 +212,21 @@ def _promotion(plan: Plan, rollout: Rollout, gates: tuple[GateStatus, ...], noti
     return Decision(outcome=Outcome.COMPLETE, reason=reason, commands=(*notices, Complete(reason=reason)), gates=gates)
 
 
+def _waits(gate: GateStatus) -> str:
+    """Return a gate that has not passed, with the time that it is expected to take."""
+    return gate.text if gate.left_s is None else f"{gate.text} in about {duration(gate.left_s)}"
+
+
 def _not_yet(gates: tuple[GateStatus, ...], waiting: list[GateStatus], notices: tuple[Command, ...]) -> Decision:
     failed = [gate for gate in waiting if gate.verdict is Verdict.FAIL]
-    first = (failed or sorted(waiting, key=lambda gate: gate.kind is GateKind.SOAK))[0]
+    first = (
+        failed or sorted(waiting, key=lambda gate: (gate.kind is GateKind.SOAK, gate.kind is not GateKind.ON_TARGET))
+    )[0]
     lefts = [gate.left_s for gate in waiting]
     known = [left for left in lefts if left is not None]
-    reason = f"{len(gates) - len(waiting)} of {len(gates)} gates passed; {first.text}: {first.evidence}"
+    count = f"{len(gates) - len(waiting)} of {len(gates)} gates passed"
+    others = f"; {', '.join(map(_waits, waiting))}" if len(waiting) > 1 else ""
+    reason = f"{count}{others}; {first.text}: {first.evidence}"
     outcome = Outcome.HOLD if failed else Outcome.NOT_YET
     return Decision(
         outcome=outcome,
