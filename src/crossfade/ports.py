@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.look import Look
 from crossfade.core.split import NOBODY, Split
 
 
@@ -170,6 +171,31 @@ class StoredEvent:
     data: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTick:
+    """One tick and its place in the evidence."""
+
+    tick: Tick
+    revision: int | None
+    """Of the history when it was absorbed; None where a version kept it that did not note this."""
+    previous: int | None
+    """Number of the tick absorbed before it; None where the evidence began with this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLook:
+    """One look: what its decision rested on, what came of it, and the whole record where it said something new."""
+
+    look: Look
+    outcome: str
+    digest: bytes
+    """Of sentence and commands, as `core.look.digest` gives it."""
+    record: Mapping[str, object] | None = None
+    """Sentence, commands, gates and readings, for people."""
+    number: int = 0
+    """Given by the store: later ones are higher."""
+
+
 class Store(Protocol):
     """Where rollouts are kept."""
 
@@ -188,14 +214,29 @@ class Store(Protocol):
     async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
         """Keep a tick and the evidence that includes it in one transaction; False if the tick was kept before."""
 
-    async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
-        """Return the number of the last tick kept and the evidence state that includes it."""
-
     async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
         """Keep one decision with its inputs."""
 
+    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
+        """Keep ticks and the evidence that includes them all in one transaction; return how many were new.
+
+        A tick whose number was kept before stays as it was; where all were, the evidence does too.
+        """
+
+    async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
+        """Return the first `limit` of the ticks numbered above `after` (None: of all), in order."""
+
+    async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
+        """Return the number of the last tick kept and the evidence state that includes it."""
+
+    async def save_look(self, rollout: str, look: KeptLook) -> None:
+        """Keep one look; of the records the latest are kept, of looks all."""
+
     async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
-        """Return the latest decisions, newest first."""
+        """Return the latest records, newest first, each with its plan time as `at`."""
+
+    async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
+        """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
 
     async def close(self) -> None:
         """Let go of the database."""

@@ -15,16 +15,15 @@ import pytest
 import sqlalchemy as sa
 
 from crossfade.adapters import store as store_module
-from crossfade.adapters.store import KEPT_DECISIONS, SqlStore
-from crossfade.core.evidence.sums import Tick
+from crossfade.adapters.store import KEPT_DECISIONS, SCHEMA_VERSION, SqlStore
 from crossfade.errors import ConflictError, StoreError
-from crossfade.testing.conformance.store import some_events, some_tick
+from crossfade.testing.conformance.store import some_events, some_kept, some_look, some_tick
 
 WRITER = """
 import asyncio, sys
 from crossfade.adapters.store import SqlStore
 from crossfade.errors import ConflictError
-from crossfade.testing.conformance.store import some_events, some_tick
+from crossfade.testing.conformance.store import some_events, some_kept
 
 async def main(url, name, rounds):
     store = SqlStore(url)
@@ -36,7 +35,7 @@ async def main(url, name, rounds):
             await store.append("r", last, some_events("r", last + 1, 3, kind=name))
         except ConflictError:
             continue
-        await store.save_tick("r", some_tick(last), b"%d" % last)
+        await store.save_ticks("r", [some_kept(last)], b"%d" % last)
         print(last + 3, flush=True)
     await store.close()
 
@@ -103,7 +102,7 @@ async def test_a_killed_writer_leaves_whole_appends_and_the_next_goes_on(file: P
     kept = await store.evidence("r")
     assert kept is not None
     assert len(events) - 6 <= kept[0] == int(kept[1]) < len(events)
-    assert [some_tick(kept[0])] == list(await store.ticks("r", kept[0], kept[0]))
+    assert [some_kept(kept[0])] == list(await store.ticks("r", after=kept[0] - 1))
     await store.append("r", len(events), some_events("r", len(events) + 1, 1))
     await store.close()
 
@@ -119,7 +118,7 @@ async def test_two_tasks_on_one_handle_share_it(store: SqlStore) -> None:
 
 async def test_a_cancelled_write_leaves_the_store_usable(store: SqlStore) -> None:
     for n in range(20):
-        write = asyncio.create_task(store.save_decision("r", 0.0, {"n": n}))
+        write = asyncio.create_task(store.save_look("r", some_look(0.0, {"n": n})))
         for _ in range(n):
             await asyncio.sleep(0)
         write.cancel()
@@ -170,14 +169,18 @@ async def test_a_missing_event_is_damage_and_not_history(store: SqlStore) -> Non
 
 async def test_an_event_or_tick_that_cannot_be_read_is_damage(store: SqlStore) -> None:
     await store.append("r", 0, some_events("r", 1, 1))
-    await store.save_tick("r", some_tick(1), b"")
+    await store.save_ticks("r", [some_kept(1)], b"")
+    await store.save_look("r", some_look(1.0, window=some_tick(1)))
     async with store._transaction(write=True) as connection:
         await connection.execute(sa.text("update crossfade_events set data = '{'"))
         await connection.execute(sa.text("update crossfade_ticks set data = x'00'"))
+        await connection.execute(sa.text("update crossfade_looks set window = x'00'"))
     with pytest.raises(StoreError, match="event 1 of r can't be read"):
         await store.events("r")
-    with pytest.raises(StoreError, match="a tick of r can't be read"):
-        await store.ticks("r", 0, 9)
+    with pytest.raises(StoreError, match="tick 1 of r can't be read"):
+        await store.ticks("r")
+    with pytest.raises(StoreError, match="look 1 of r can't be read"):
+        await store.looks("r")
 
 
 async def test_a_read_only_database_is_told_at_the_start(store: SqlStore, file: Path) -> None:
@@ -188,8 +191,8 @@ async def test_a_read_only_database_is_told_at_the_start(store: SqlStore, file: 
 
 
 async def test_a_later_schema_is_refused_and_left_alone(store: SqlStore) -> None:
-    await _set_schema(store, "2")
-    with pytest.raises(StoreError, match=r"later Crossfade \(schema 2, this one knows 1\)"):
+    await _set_schema(store, str(SCHEMA_VERSION + 1))
+    with pytest.raises(StoreError, match=rf"later Crossfade .* this one knows {SCHEMA_VERSION}\)"):
         await store.open()
 
 
@@ -237,7 +240,7 @@ async def test_a_locked_file_is_told_and_writing_goes_on_afterwards(
 
 async def test_a_full_disk_is_told_and_nothing_is_half_written(store: SqlStore) -> None:
     await store.append("r", 0, some_events("r", 1, 1))
-    await store.save_tick("r", some_tick(1), b"before")
+    await store.save_ticks("r", [some_kept(1)], b"before")
     assert store._engine is not None
     await store._engine.dispose()
 
@@ -246,9 +249,9 @@ async def test_a_full_disk_is_told_and_nothing_is_half_written(store: SqlStore) 
         dbapi.cursor().execute("PRAGMA max_page_count = 1")  # as many as there are
 
     with pytest.raises(StoreError, match="the disk is full"):
-        await store.save_tick("r", some_tick(2), b"x" * 1_000_000)
+        await store.save_ticks("r", [some_kept(2), some_kept(3)], b"x" * 1_000_000)
     assert await store.evidence("r") == (1, b"before")
-    assert [tick.number for tick in await store.ticks("r", 0, 9)] == [1]
+    assert [kept.tick.number for kept in await store.ticks("r")] == [1]
 
 
 async def test_a_file_deleted_while_open_is_noticed(store: SqlStore, file: Path) -> None:
@@ -258,24 +261,20 @@ async def test_a_file_deleted_while_open_is_noticed(store: SqlStore, file: Path)
         await store.append("r", 1, some_events("r", 2, 1))
     file.write_bytes(b"")
     with pytest.raises(StoreError, match="removed or replaced"):
-        await store.save_decision("r", 0.0, {})
+        await store.save_look("r", some_look(0.0))
 
 
-async def test_only_the_latest_decisions_are_kept(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_records_the_latest_are_kept_and_of_looks_all(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert KEPT_DECISIONS == 10_000
     monkeypatch.setattr(store_module, "KEPT_DECISIONS", 3)
     for n in range(7):
-        await store.save_decision("r", float(n), {"n": n})
-        await store.save_decision("other", float(n), {"n": n})
+        await store.save_look("r", some_look(float(n), {"n": n}))
+        await store.save_look("other", some_look(float(n), {"n": n}))
     for rollout in ("r", "other"):
         assert [decision["n"] for decision in await store.decisions(rollout)] == [6, 5, 4]
-
-
-async def test_ticks_come_back_by_number(store: SqlStore) -> None:
-    ticks: list[Tick] = [some_tick(n) for n in range(5)]
-    for tick in reversed(ticks):
-        await store.save_tick("r", tick, b"")
-    assert ticks[1:4] == list(await store.ticks("r", 1, 3))
+        assert [look.record is None for look in await store.looks(rollout)] == [True] * 4 + [False] * 3
 
 
 async def test_commits_are_on_the_disk(store: SqlStore) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from crossfade.adapters.store import SqlStore
 from crossfade.errors import ConflictError, StoreError, UnreachableError
-from crossfade.testing.conformance.store import Connect, StoreConformance, some_events, some_tick
+from crossfade.testing.conformance.store import Connect, StoreConformance, some_events, some_kept
 from crossfade.testing.store import MemoryStore
 
 _names = count()
@@ -133,8 +133,8 @@ class TestFaults:
             await store.append("r", 0, some_events("r", 1, 1))
         store.lose_reply()
         with pytest.raises(UnreachableError):
-            await store.save_tick("r", some_tick(1), b"state")
-        assert not await store.save_tick("r", some_tick(1), b"state")
+            await store.save_ticks("r", [some_kept(1)], b"state")
+        assert await store.save_ticks("r", [some_kept(1)], b"state") == 0
 
     async def test_the_error_is_the_one_given_until_healed(self, store: MemoryStore) -> None:
         mine: Any = StoreError("the disk is full")

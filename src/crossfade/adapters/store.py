@@ -22,11 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.gates import Surroundings
 from crossfade.core.jsonable import to_json
+from crossfade.core.look import Look
 from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
-from crossfade.ports import StoredEvent
+from crossfade.ports import KeptLook, KeptTick, StoredEvent
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEPT_DECISIONS = 10_000
 """Decisions kept per rollout; older ones are let go."""
 
@@ -66,6 +68,8 @@ _ticks = sa.Table(
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("revision", sa.BigInteger),
+    sa.Column("previous", sa.BigInteger),
 )
 _evidence = sa.Table(
     "crossfade_evidence",
@@ -81,7 +85,25 @@ _decisions = sa.Table(
     sa.Column("rollout", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("data", sa.Text, nullable=False),
+    sa.Column("look", sa.BigInteger),
     sa.Index("crossfade_decisions_latest", "rollout", "id"),
+    sa.Index("crossfade_decisions_look", "look"),
+)
+_looks = sa.Table(
+    "crossfade_looks",
+    _metadata,
+    sa.Column("id", _serial, primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("tick", sa.BigInteger),
+    sa.Column("rollback_ready", sa.Boolean),
+    sa.Column("trouble", sa.Text),
+    sa.Column("window", sa.LargeBinary),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Index("crossfade_looks_in_order", "rollout", "id"),
 )
 
 
@@ -257,15 +279,47 @@ class SqlStore:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else (row.number, bytes(row.state))
 
-    async def ticks(self, rollout: str, first: int, last: int) -> Sequence[Tick]:
-        """Return the kept ticks numbered `first` to `last`, both included, in order."""
-        query = sa.select(_ticks.c.data).where(_of(_ticks, rollout), _ticks.c.number.between(first, last))
+    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
+        """Keep ticks and the evidence that includes them all in one transaction; return how many were new.
+
+        A tick whose number was kept before stays as it was; where all were, the evidence does too.
+        """
+        if not ticks:
+            return 0
+        insert = postgresql.insert if self._postgresql else sqlite.insert
+        last = max(kept.tick.number for kept in ticks)
+        state = insert(_evidence).values(rollout=rollout, number=last, state=evidence)
+        new, old = state.excluded.number, _evidence.c.number
+        fresh = 0
+        async with self._transaction(write=True) as connection:
+            for kept in ticks:
+                row = _tick_row(rollout, kept)
+                fresh += (await connection.execute(insert(_ticks).values(row).on_conflict_do_nothing())).rowcount
+            if fresh:
+                await connection.execute(
+                    state.on_conflict_do_update(
+                        index_elements=[_evidence.c.rollout],
+                        # A late tick does not turn the number back.
+                        set_={"number": sa.case((new > old, new), else_=old), "state": state.excluded.state},
+                    )
+                )
+        return fresh
+
+    async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
+        """Return the first `limit` of the ticks numbered above `after` (None: of all), in order."""
+        query = sa.select(_ticks).where(_of(_ticks, rollout)).order_by(_ticks.c.number).limit(max(limit, 0))
+        if after is not None:
+            query = query.where(_ticks.c.number > after)
         async with self._transaction(write=False) as connection:
-            found = (await connection.scalars(query.order_by(_ticks.c.number))).all()
-        try:
-            return [decode_tick(data) for data in found]
-        except ValueError as error:
-            raise self._damaged(f"a tick of {rollout} can't be read: {error}") from None
+            rows = (await connection.execute(query)).all()
+        return [
+            KeptTick(
+                tick=self._tick(row.data, f"tick {row.number} of {rollout}"),
+                revision=row.revision,
+                previous=row.previous,
+            )
+            for row in rows
+        ]
 
     # ── decisions ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -284,6 +338,31 @@ class SqlStore:
         async with self._transaction(write=False) as connection:
             rows = (await connection.execute(query.order_by(_decisions.c.id.desc()).limit(max(limit, 0)))).all()
         return [{"at": row.at, **self._loads(row.data, f"a decision of {rollout}")} for row in rows]
+
+    async def save_look(self, rollout: str, look: KeptLook) -> None:
+        """Keep one look, and its record; let go of the records beyond the latest KEPT_DECISIONS."""
+        beyond = sa.select(_decisions.c.id).where(_of(_decisions, rollout)).order_by(_decisions.c.id.desc())
+        last_old = beyond.offset(KEPT_DECISIONS).limit(1).scalar_subquery()
+        async with self._transaction(write=True) as connection:
+            keep = sa.insert(_looks).values(_look_row(rollout, look)).returning(_looks.c.id)
+            number = await connection.scalar(keep)
+            if look.record is None:
+                return
+            record = {"rollout": rollout, "at": look.look.at, "data": to_json(look.record).decode(), "look": number}
+            await connection.execute(sa.insert(_decisions).values(record))
+            await connection.execute(sa.delete(_decisions).where(_of(_decisions, rollout), _decisions.c.id <= last_old))
+
+    async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
+        """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
+        query = (
+            sa.select(_looks, _decisions.c.data)
+            .outerjoin(_decisions, _decisions.c.look == _looks.c.id)
+            .where(_of(_looks, rollout), _looks.c.id > after)
+            .order_by(_looks.c.id)
+        )
+        async with self._transaction(write=False) as connection:
+            rows = (await connection.execute(query.limit(max(limit, 0)))).all()
+        return [self._look(row, f"look {row.id} of {rollout}") for row in rows]
 
     # ── the database ────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,6 +413,32 @@ class SqlStore:
             return _explain_postgresql(self._shown, cause)
         return _explain_sqlite(self._shown, _path(self._url), cause)
 
+    def _look(self, row: sa.Row[Any], what: str) -> KeptLook:
+        trouble = {} if row.trouble is None else self._loads(row.trouble, what)
+        drift, unkept = trouble.get("drift"), trouble.get("unkept")
+        look = Look(
+            at=row.at,
+            due=row.due,
+            revision=row.revision,
+            tick=row.tick,
+            around=Surroundings(rollback_ready=row.rollback_ready, drift=None if drift is None else str(drift)),
+            unkept=None if unkept is None else str(unkept),
+            window=None if row.window is None else self._tick(row.window, what),
+        )
+        return KeptLook(
+            look=look,
+            outcome=row.outcome,
+            digest=bytes(row.digest),
+            record=None if row.data is None else {"at": row.at, **self._loads(row.data, what)},
+            number=row.id,
+        )
+
+    def _tick(self, data: bytes, what: str) -> Tick:
+        try:
+            return decode_tick(data)
+        except ValueError as error:
+            raise self._damaged(f"{what} can't be read: {error}") from None
+
     def _loads(self, text: str, what: str) -> dict[str, object]:
         try:
             data: dict[str, object] = orjson.loads(text)
@@ -359,6 +464,33 @@ def _event_row(event: StoredEvent) -> dict[str, object]:
         "at": event.at,
         "kind": event.kind,
         "data": to_json(event.data).decode(),
+    }
+
+
+def _tick_row(rollout: str, kept: KeptTick) -> dict[str, object]:
+    return {
+        "rollout": rollout,
+        "number": kept.tick.number,
+        "data": encode_tick(kept.tick),
+        "revision": kept.revision,
+        "previous": kept.previous,
+    }
+
+
+def _look_row(rollout: str, kept: KeptLook) -> dict[str, object]:
+    look = kept.look
+    trouble = {"drift": look.around.drift, "unkept": look.unkept}
+    return {
+        "rollout": rollout,
+        "at": look.at,
+        "due": look.due,
+        "revision": look.revision,
+        "tick": look.tick,
+        "rollback_ready": look.around.rollback_ready,
+        "trouble": to_json(trouble).decode() if any(value is not None for value in trouble.values()) else None,
+        "window": None if look.window is None else encode_tick(look.window),
+        "outcome": kept.outcome,
+        "digest": kept.digest,
     }
 
 

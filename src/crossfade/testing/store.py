@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import orjson
 
@@ -13,7 +14,7 @@ from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.jsonable import to_json
 from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
-from crossfade.ports import StoredEvent
+from crossfade.ports import KeptLook, KeptTick, StoredEvent
 
 
 class MemoryStore:
@@ -29,9 +30,10 @@ class MemoryStore:
         self._failures: list[CrossfadeError] = []
         self._lost_replies: list[CrossfadeError] = []
         self._events: dict[str, list[StoredEvent]] = {}
-        self._ticks: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self._ticks: dict[str, dict[int, KeptTick]] = defaultdict(dict)
         self._evidence: dict[str, tuple[int, bytes]] = {}
         self._decisions: dict[str, list[bytes]] = defaultdict(list)
+        self._looks: dict[str, list[KeptLook]] = defaultdict(list)
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,7 +97,7 @@ class MemoryStore:
         with self._call("save_tick", write=True):
             fresh = tick.number not in self._ticks[rollout]
             if fresh:
-                self._ticks[rollout][tick.number] = encode_tick(tick)
+                self._ticks[rollout][tick.number] = KeptTick(tick=_same(tick), revision=None, previous=None)
                 self._evidence[rollout] = (max(self._ticks[rollout]), evidence)
         return fresh
 
@@ -104,11 +106,22 @@ class MemoryStore:
         with self._call("evidence"):
             return self._evidence.get(rollout)
 
-    async def ticks(self, rollout: str, first: int, last: int) -> Sequence[Tick]:
-        """Return the kept ticks numbered `first` to `last`, both included, in order."""
+    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
+        """Keep ticks and the evidence that includes them all; return how many were new."""
+        with self._call("save_ticks", write=True):
+            known = self._ticks[rollout]
+            fresh = {kept.tick.number: kept for kept in ticks if kept.tick.number not in known}
+            if fresh:
+                known |= {number: replace(kept, tick=_same(kept.tick)) for number, kept in fresh.items()}
+                self._evidence[rollout] = (max(known), evidence)
+        return len(fresh)
+
+    async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
+        """Return the first `limit` of the ticks numbered above `after` (None: of all), in order."""
         with self._call("ticks"):
-            kept = self._ticks[rollout]
-            return [decode_tick(kept[number]) for number in sorted(kept) if first <= number <= last]
+            known = self._ticks[rollout]
+            numbers = [number for number in sorted(known) if after is None or number > after]
+            return [replace(known[number], tick=_same(known[number].tick)) for number in numbers[: max(limit, 0)]]
 
     async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
         """Keep one decision, made at plan time `at`."""
@@ -123,9 +136,31 @@ class MemoryStore:
             latest = list(reversed(self._decisions[rollout]))[: max(limit, 0)]
             return [orjson.loads(decision) for decision in latest]
 
+    async def save_look(self, rollout: str, look: KeptLook) -> None:
+        """Keep one look, and its record."""
+        with self._call("save_look", write=True):
+            looks = self._looks[rollout]
+            window = None if look.look.window is None else _same(look.look.window)
+            record = None if look.record is None else orjson.loads(to_json({"at": look.look.at, **look.record}))
+            looks.append(replace(look, look=replace(look.look, window=window), record=record, number=len(looks) + 1))
+            if record is not None:
+                kept = self._decisions[rollout]
+                kept.append(to_json(record))
+                del kept[:-KEPT_DECISIONS]
+
+    async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
+        """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
+        with self._call("looks"):
+            return self._looks[rollout][max(after, 0) :][: max(limit, 0)]
+
     async def close(self) -> None:
         """Let go; what was kept stays."""
         self._opened = False
+
+
+def _same(tick: Tick) -> Tick:
+    """Return a tick as a database would give it back: nobody else's."""
+    return decode_tick(encode_tick(tick))
 
 
 def _kept(event: StoredEvent) -> StoredEvent:

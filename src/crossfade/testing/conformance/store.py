@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.gates import Surroundings
+from crossfade.core.look import Look
 from crossfade.core.split import Version
 from crossfade.errors import ConflictError, StoreError
-from crossfade.ports import Store, StoredEvent
+from crossfade.ports import KeptLook, KeptTick, Store, StoredEvent
 
 Connect = Callable[[], Awaitable[Store]]
 
@@ -49,6 +53,17 @@ def some_tick(number: int) -> Tick:
     )
 
 
+def some_kept(number: int, previous: int | None = None) -> KeptTick:
+    """Return the same tick with a place in the evidence."""
+    return KeptTick(tick=some_tick(number), revision=number // 2, previous=previous)
+
+
+def some_look(at: float, record: Mapping[str, object] | None = None, **more: Any) -> KeptLook:
+    """Return a look at plan time `at`."""
+    look = Look(at=at, due=at - 0.1, **({"revision": 3, "tick": 7} | more))
+    return KeptLook(look=look, outcome="HOLD", digest=b"\x00\xff234567", record=record)
+
+
 class _Word(StrEnum):
     ONE = "one"
 
@@ -74,6 +89,8 @@ class StoreConformance:
         assert list(await store.events("r")) == []
         assert await store.evidence("r") is None
         assert list(await store.decisions("r")) == []
+        assert list(await store.ticks("r")) == []
+        assert list(await store.looks("r")) == []
 
     async def test_events_come_back_as_they_were_appended(self, store: Store) -> None:
         """In order, times to the last bit, seen by other handles too."""
@@ -184,36 +201,58 @@ class StoreConformance:
 
     # ── ticks and evidence ──────────────────────────────────────────────────────────────────────────────
 
-    async def test_a_tick_is_kept_once_with_the_evidence_that_includes_it(self, store: Store) -> None:
+    async def test_ticks_are_kept_once_with_the_evidence_that_includes_them(self, store: Store) -> None:
         """The second time nothing changes, the evidence included."""
-        assert await store.save_tick("r", some_tick(7), b"\x00one")
+        assert await store.save_ticks("r", [some_kept(7)], b"\x00one") == 1
         assert await store.evidence("r") == (7, b"\x00one")
-        assert not await store.save_tick("r", some_tick(7), b"two")
+        assert await store.save_ticks("r", [some_kept(7)], b"two") == 0
         assert await store.evidence("r") == (7, b"\x00one")
-        assert await store.save_tick("r", some_tick(8), b"three")
-        assert await store.evidence("r") == (8, b"three")
+        assert await store.save_ticks("r", [some_kept(7), some_kept(8, 7), some_kept(9, 8)], b"three") == 2
+        assert await store.evidence("r") == (9, b"three")
         assert await store.evidence("other") is None
+        assert await store.save_ticks("r", [], b"four") == 0
+        assert await store.evidence("r") == (9, b"three")
+
+    async def test_ticks_come_back_by_number_with_their_place(self, store: Store) -> None:
+        """As many as asked for, above a number; the first of equal ones stays."""
+        kept = [some_kept(n, None if n == -1 else n - 1) for n in range(-1, 4)]
+        for one in reversed(kept):
+            await store.save_ticks("r", [one], b"")
+        await store.save_ticks("r", [replace(kept[0], revision=None)], b"")
+        assert list(await store.ticks("r")) == kept
+        assert list(await store.ticks("r", after=0)) == kept[2:]
+        assert list(await store.ticks("r", after=-1, limit=2)) == kept[1:3]
+        assert list(await store.ticks("r", limit=0)) == []
+        assert list(await store.ticks("other")) == []
+
+    async def test_a_tick_without_a_place_comes_back_without(self, store: Store) -> None:
+        """Whoever kept it did not know."""
+        kept = KeptTick(tick=some_tick(1), revision=None, previous=None)
+        await store.save_ticks("r", [kept], b"")
+        assert list(await store.ticks("r")) == [kept]
 
     async def test_a_late_tick_does_not_turn_the_number_back(self, store: Store) -> None:
         """Its evidence is the latest all the same."""
-        await store.save_tick("r", some_tick(8), b"eight")
-        assert await store.save_tick("r", some_tick(7), b"and seven")
+        await store.save_ticks("r", [some_kept(8)], b"eight")
+        assert await store.save_ticks("r", [some_kept(7)], b"and seven") == 1
         assert await store.evidence("r") == (8, b"and seven")
 
     async def test_a_tick_raced_for_is_kept_by_one(self, connect: Connect) -> None:
         """And the evidence is that one's."""
         handles = [await connect() for _ in range(3)]
-        kept = await asyncio.gather(*(s.save_tick("r", some_tick(1), b"%d" % n) for n, s in enumerate(handles)))
-        assert sum(kept) == 1
-        assert await handles[0].evidence("r") == (1, b"%d" % kept.index(True))
+        kept = await asyncio.gather(*(s.save_ticks("r", [some_kept(1)], b"%d" % n) for n, s in enumerate(handles)))
+        assert sorted(kept) == [0, 0, 1]
+        assert await handles[0].evidence("r") == (1, b"%d" % kept.index(1))
 
     # ── decisions ───────────────────────────────────────────────────────────────────────────────────────
 
     async def test_decisions_come_newest_first(self, store: Store) -> None:
-        """Each with its time, as many as asked for."""
+        """Each with its time, as many as asked for; looks without a record are none."""
         for n in range(5):
-            await store.save_decision("r", n / 3, {"outcome": _Word.ONE, "n": n, "gates": ({"x": float("nan")},)})
-        await store.save_decision("other", 9.0, {"n": 9})
+            record = {"outcome": _Word.ONE, "n": n, "gates": ({"x": float("nan")},)}
+            await store.save_look("r", some_look(n / 3, record))
+            await store.save_look("r", some_look(n / 3))
+        await store.save_look("other", some_look(9.0, {"n": 9}))
         found = await store.decisions("r", limit=2)
         assert [dict(d) for d in found] == [
             {"at": n / 3, "outcome": "one", "n": n, "gates": [{"x": None}]} for n in (4, 3)
@@ -221,12 +260,32 @@ class StoreConformance:
         assert len(await store.decisions("r")) == 5
         assert list(await store.decisions("r", limit=0)) == []
 
+    async def test_looks_come_in_order_as_they_were_kept(self, store: Store) -> None:
+        """Times to the last bit, odd text and windows included; each rollout has its own."""
+        around = Surroundings(rollback_ready=False, drift="Ünï \x00 \N{SNOWMAN}")
+        looks = [
+            some_look(0.1 + 0.2, {"n": 1}),
+            some_look(1 / 3, tick=None, around=around, unkept="the disk is full"),
+            some_look(1 / 7, {"n": 2}, window=some_tick(-3), around=Surroundings(rollback_ready=True)),
+        ]
+        for look in looks:
+            await store.save_look("r", look)
+            await store.save_look("other", look)
+        found = list(await store.looks("r"))
+        assert [replace(look, record=None, number=0) for look in found] == [replace(k, record=None) for k in looks]
+        assert [look.record for look in found] == [{"at": 0.1 + 0.2, "n": 1}, None, {"at": 1 / 7, "n": 2}]
+        numbers = [look.number for look in found]
+        assert numbers == sorted(set(numbers))
+        assert list(await store.looks("r", after=numbers[0], limit=1)) == found[1:2]
+        assert list(await store.looks("r", after=numbers[2])) == []
+        assert list(await store.looks("r", limit=0)) == []
+
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def test_closing_loses_nothing_and_opening_again_goes_on(self, store: Store) -> None:
         """Closing and opening twice is harmless."""
         await store.append("r", 0, some_events("r", 1, 1))
-        await store.save_tick("r", some_tick(1), b"state")
+        await store.save_ticks("r", [some_kept(1)], b"state")
         await store.close()
         await store.close()
         await store.open()
