@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
-from crossfade.app.planfile import quantities, salt_of, sentences, with_addresses
+from crossfade.app.planfile import json_schema, quantities, salt_of, sentences, summarise, with_addresses
 from crossfade.core.plan import (
     DAY,
     HOUR,
@@ -232,6 +234,64 @@ def test_the_salt_follows_from_name_and_salt_text(desk: Any, plan_text: str) -> 
     assert len(salts) == 3
     assert all(0 <= salt < 2**31 for salt in salts)
     assert salt_of("trips-v2") == 547218739, "buckets of a running rollout must not change with a new release"
+
+
+POSTED = """\
+  conversion: {outcome: conversion, baseline: 12%, target: ">= 95% of v1", guard: "< 95% of v1 -> hold"}
+  satisfaction: {outcome: satisfaction, baseline: 95%, target: ">= 90%", guard: "< 85% -> hold"}
+  unhappy: {outcome: unhappy, guard: "> 1.2 times v1 -> hold"}
+  latency_mean: {guard: "> 1.25 times v1 -> hold"}
+  checkout_errors:
+    prometheus:
+      bad: 'sum(increase(checkout_errors_total{version="$version"}[$interval]))'
+      total: 'sum(increase(checkout_total{version="${version}"}[$interval]))'
+    guard: "> 2% and worse than v1 -> hold"
+sources:
+  prometheus: {url: http://127.0.0.1:9090/, every: 30s, token: {file: prometheus-token}}
+phases:
+"""
+
+
+def test_metrics_that_are_posted_or_asked_for(desk: Any, plan_text: str) -> None:
+    (desk.folder / "prometheus-token").write_text("abc.def\n")
+    jsonschema.validate(yaml.safe_load(plan_text.replace("phases:\n", POSTED)), json_schema())
+    plan = desk.load(
+        plan_text.replace("phases:\n", POSTED).replace("[stable for 24h", "[conversion on target, stable for 24h")
+    )
+    conversion, checkout = plan.metric("conversion"), plan.metric("checkout_errors")
+    assert (conversion.kind, conversion.outcome, conversion.baseline) == (MetricKind.OUTCOME, "conversion", 0.12)
+    assert Limit(comparison=Comparison.GE, value=0.95, of_v1=True) == conversion.target
+    assert Limit(comparison=Comparison.LT, value=0.95, of_v1=True) == conversion.relative
+    assert Limit(comparison=Comparison.LT, value=0.85) == plan.metric("satisfaction").guard.breach
+    assert plan.metric("satisfaction").relative is None
+    assert Limit(comparison=Comparison.GT, value=1.2, of_v1=True) == plan.metric("unhappy").relative
+    assert MetricKind.LATENCY_MEAN is plan.metric("latency_mean").kind
+    assert (checkout.kind, checkout.outcome, checkout.query.source) == (
+        MetricKind.QUERIED,
+        "checkout_errors",
+        "prometheus",
+    )
+    (source,) = plan.sources
+    assert (source.url, source.every_s, source.token) == ("http://127.0.0.1:9090", 30.0, "abc.def")
+    assert "abc.def" not in repr(plan)
+
+
+def test_a_token_is_no_part_of_the_digest(desk: Any, plan_text: str) -> None:
+    token = desk.folder / "prometheus-token"
+    digests = []
+    for text in ("one", "two"):
+        token.write_text(text)
+        digests.append(desk.load(plan_text.replace("phases:\n", POSTED)).digest)
+    assert digests[0] == digests[1]
+
+
+def test_the_summary_names_posted_outcomes_and_sources(desk: Any, plan_text: str) -> None:
+    (desk.folder / "prometheus-token").write_text("secret-token")
+    text = summarise(desk.load(plan_text.replace("phases:\n", POSTED)))
+    assert "posted conversion" in text
+    assert ">= 0.95 x V1" in text
+    assert "prometheus: http://127.0.0.1:9090, asked every 30s with a token" in text
+    assert "secret-token" not in text
 
 
 def test_the_digest_is_of_the_meaning_not_of_the_text(desk: Any, plan_text: str) -> None:

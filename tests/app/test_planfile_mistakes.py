@@ -19,6 +19,10 @@ FULL_GATES = "promote when: [no v1 requests for 1d, approved by a person]"
 GUARD = 'guard: "> 1% and worse than v1 -> rollback"'
 FAILURE = 'failure_rate: {baseline: 0.5%, target: "<= 0.5%", guard: "> 1% and worse than v1 -> rollback"}'
 
+DATABASE = "  database_time: {timing: db, guard: monitor}"
+QUERIES = "{bad: 'b$version$interval', total: 't$version$interval'}"
+PROMETHEUS = "sources: {prometheus: {url: 'http://127.0.0.1:9090'}}"
+
 # (what stands in the plan, what is written instead with ^ where the mistake is told, field, part of the message)
 STRUCTURE = [
     ("crossfade: 1", "crossfade: ^2", "crossfade", "write 1"),
@@ -172,9 +176,130 @@ MEANING = [
         "  database_time: {timing: db, guard: monitor}",
         "  ^satisfaction: {baseline: 95%}",
         "metrics.satisfaction",
-        "not supported yet",
+        "written {outcome: satisfaction}",
     ),
-    ("  database_time: {timing: db, guard: monitor}", "  ^mood: {posted: mood}", "metrics.mood", "not supported yet"),
+    (
+        DATABASE,
+        "  mood: {fact: mood, ^posted: mood}",
+        "metrics.mood.posted",
+        "known here: fact, value, breaker, timing, outcome",
+    ),
+    (DATABASE, "  mood: {outcome: ^Mood!}", "metrics.mood.outcome", "such as conversion"),
+    (DATABASE, "  mood: {outcome: mood, target: ^90%}", "metrics.mood.target", 'write ">= 90%"'),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"< 4 -> hold"}', "metrics.mood.guard", "write 4% or a fraction"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"< 95 of v1 -> hold"}', "metrics.mood.guard", "`95 times v1`"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"< 95% times v1 -> hold"}', "metrics.mood.guard", "`95% of v1`"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"< 0% of v1 -> hold"}', "metrics.mood.guard", "write 1% to"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"< 105% of v1 -> hold"}', "metrics.mood.guard", "when V2 equals V1"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"> 0.9 times v1 -> hold"}', "metrics.mood.guard", "> 1.2 times v1"),
+    (DATABASE, '  mood: {outcome: mood, guard: ^"= 95% of v1 -> hold"}', "metrics.mood.guard", "write < or >"),
+    (DATABASE, '  mood: {outcome: mood, target: ^">= 100% of v1"}', "metrics.mood.target", "can't be shown of a V2"),
+    (
+        DATABASE,
+        '  mood: {outcome: mood, guard: ^"< 95% of v1 and worse than v1 -> hold"}',
+        "metrics.mood.guard",
+        "is no guard",
+    ),
+    (
+        DATABASE,
+        '  mood: {outcome: mood, target: ^">= 90% of v1", guard: "< 95% of v1 -> hold"}',
+        "metrics.mood.target",
+        "would trip the guard",
+    ),
+    (
+        DATABASE,
+        '  mood: {outcome: mood, target: ^">= 95% of v1", guard: "< 80% -> hold"}',
+        "metrics.mood.target",
+        "write both in the same way",
+    ),
+    (
+        DATABASE,
+        '  mood: {outcome: mood, target: ^"<= 90%", guard: "< 80% -> hold"}',
+        "metrics.mood.target",
+        "on the side that the target wants",
+    ),
+    (FAILURE, 'failure_rate: {guard: ^"> 1.5 times v1 -> hold"}', "metrics.failure_rate.guard", "`and worse than v1`"),
+    ('guard: "> 300ms -> hold"', 'guard: ^"> 1.25 times v1 -> hold"', "metrics.latency_p95.guard", "latency_mean"),
+    (DATABASE, '  latency_mean: {guard: ^"> 300ms -> hold"}', "metrics.latency_mean.guard", "> 1.25 times v1 -> hold"),
+    (DATABASE, '  latency_mean: {target: ^"<= 300ms"}', "metrics.latency_mean.target", "<= 1.1 times v1"),
+    (
+        DATABASE,
+        '  latency_mean: {guard: ^"> 1.25 times v1 -> rollback"}',
+        "metrics.latency_mean.guard",
+        "can't roll back, a few slow answers sway it",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: ^{QUERIES}}}",
+        "metrics.errors.prometheus",
+        "write `sources: {prometheus: {url: http://127.0.0.1:9090}}`",
+    ),
+    (
+        DATABASE,
+        f'  errors: {{prometheus: {QUERIES}, guard: ^"> 2% -> rollback"}}\n{PROMETHEUS}',
+        "metrics.errors.guard",
+        "nobody knows which of the requests it counts were drawn by chance; write hold, alert or monitor",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: ^{{bad: b$version$interval}}}}\n{PROMETHEUS}",
+        "metrics.errors.prometheus.total",
+        "is missing",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: {{bad: ^b$interval, total: t$version$interval}}}}\n{PROMETHEUS}",
+        "metrics.errors.prometheus.bad",
+        "has no $version, so V1 and V2 would get the same count",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: {{bad: b$version$interval, total: ^t$version}}}}\n{PROMETHEUS}",
+        "metrics.errors.prometheus.total",
+        "has no $interval",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: {{bad: ^b$version$interval$job, total: t$version$interval}}}}\n{PROMETHEUS}",
+        "metrics.errors.prometheus.bad",
+        "$job is not known here",
+    ),
+    (
+        DATABASE,
+        f"  errors: {{prometheus: {{bad: ^b$version$interval$, total: t$version$interval}}}}\n{PROMETHEUS}",
+        "metrics.errors.prometheus.bad",
+        "write $$ for a $",
+    ),
+    (
+        DATABASE,
+        f"  mood: {{outcome: errors}}\n  ^errors: {{prometheus: {QUERIES}}}\n{PROMETHEUS}",
+        "metrics.errors",
+        "already what another metric counts",
+    ),
+    ("phases:\n", "sources: ^{}\nphases:\n", "sources.prometheus", "is missing"),
+    (
+        "phases:\n",
+        "sources: {prometheus: {url: 'http://h'}, ^graphite: {}}\nphases:\n",
+        "sources.graphite",
+        "unknown key",
+    ),
+    ("phases:\n", "sources: {prometheus: ^{every: 1m}}\nphases:\n", "sources.prometheus.url", "is missing"),
+    ("phases:\n", "sources: {prometheus: {url: ^prometheus}}\nphases:\n", "sources.prometheus.url", "no address"),
+    ("phases:\n", "sources: {prometheus: {url: ^'http://h:99999'}}\nphases:\n", "sources.prometheus.url", "no address"),
+    ("phases:\n", "sources: {prometheus: {url: ^'http://u:p@h'}}\nphases:\n", "sources.prometheus.url", "token: {file"),
+    ("phases:\n", "sources: {prometheus: {url: ^'http://h/?q'}}\nphases:\n", "sources.prometheus.url", "more than an"),
+    (
+        "phases:\n",
+        "sources: {prometheus: {url: 'http://h', every: ^1s}}\nphases:\n",
+        "sources.prometheus.every",
+        "from 5s to 1h",
+    ),
+    (
+        "phases:\n",
+        "sources: {prometheus: {url: 'http://h', token: ^hunter2}}\nphases:\n",
+        "sources.prometheus.token",
+        "{file: prometheus-token}, never the secret itself",
+    ),
     (
         "  database_time: {timing: db, guard: monitor}",
         "  ^failure_rat: {guard: monitor}",
@@ -219,7 +344,7 @@ MEANING = [
         CANARY,
         "{name: canary, split: 5%, soak: 1w, promote when: [^complaints < 5]}",
         "phases[1].promote when[0]",
-        "not supported yet",
+        "'complaints' is no metric of the plan",
     ),
     (
         CANARY,

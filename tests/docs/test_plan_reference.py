@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from crossfade.app.planfile import load_plan, sentences
-from crossfade.app.planfile.build import API_KEYS, ASSIGNMENT_KEYS, CONFIDENCE_KEYS, TOP_KEYS
-from crossfade.app.planfile.metrics import METRIC_KEYS
+from crossfade.app.planfile.build import API_KEYS, ASSIGNMENT_KEYS, CONFIDENCE_KEYS, SOURCE_KEYS, SOURCES_KEYS, TOP_KEYS
+from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
 from crossfade.app.planfile.phases import PHASE_KEYS
 from crossfade.core.plan import GateKind, Plan
 
@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "internal.txt").write_text("staff-1\n")
     (tmp_path / "beta.txt").write_text("".join(f"b{n}\n" for n in range(500)))
     (tmp_path / "override-secret").write_text("0123456789abcdef\n")
+    (tmp_path / "prometheus-token").write_text("abc\n")
     return tmp_path
 
 
@@ -60,6 +61,12 @@ def test_every_sentence_in_the_tables_is_one() -> None:
     assert all(sentences.guard(text) for text in guards)
 
 
-@pytest.mark.parametrize("key", [*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *METRIC_KEYS, *PHASE_KEYS])
+KEYS = (
+    *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS),
+    *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_mentioned(key: str) -> None:
     assert re.search(rf"\b{key}\b", PAGE)

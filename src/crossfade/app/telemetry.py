@@ -14,6 +14,8 @@ from crossfade.core.split import BUCKETS, Version
 from crossfade.engine.controller import Controller
 from crossfade.ports import Telemetry
 
+_TIMES = (MetricKind.LATENCY, MetricKind.LATENCY_MEAN, MetricKind.TIMING)
+
 
 def exposition(controller: Controller, telemetry: Telemetry) -> bytes:
     """Return the text that Prometheus scrapes."""
@@ -68,11 +70,11 @@ class _Readings:
             reading = self._controller.seen.readings.get(metric.name)
             if reading is None:
                 continue
-            scale = 0.001 if metric.kind in (MetricKind.LATENCY, MetricKind.TIMING) else 1.0
+            scale = 0.001 if metric.kind in _TIMES else 1.0
             for version, seen in ((Version.V1, reading.v1), (Version.V2, reading.v2)):
                 if seen is not None:
                     value.add_metric([name, metric.name, version.value], seen * scale)
-            if metric.guard is not None and metric.guard.breach is not None:
+            if metric.guard is not None and metric.guard.breach is not None and not metric.guard.breach.of_v1:
                 limit.add_metric([name, metric.name], metric.guard.breach.value * scale)
             breached.add_metric([name, metric.name], float(reading.guard == "FAIL"))
         yield from (value, limit, breached)

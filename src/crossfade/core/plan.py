@@ -100,14 +100,18 @@ class MetricKind(StrEnum):
     """Share of answers in which a fact is not 0, false, missing, fallback or unavailable."""
     LATENCY = "latency"
     """A quantile of the time to the answer's headers, in milliseconds."""
+    LATENCY_MEAN = "latency_mean"
+    """Mean of that time, cut at twice V1's 99th percentile of the day before; compared with V1's only."""
     BREAKER = "breaker"
     """Share of answers given with the breaker open; the fact is `<breaker>-breaker`."""
     TIMING = "timing"
     """Mean of a fact that carries a number, such as db=3.1 (milliseconds)."""
     RATIO = "ratio"
     """Share of answers in which a fact has a given value, such as cache=hit."""
-    POSTED = "posted"
-    """Numbers that people or programs post: satisfaction, complaints."""
+    OUTCOME = "outcome"
+    """Mean of values within 0..1 that programs post for users: conversion, satisfaction, complaints."""
+    QUERIED = "queried"
+    """Share of bad ones among counts that a source is asked for, such as a Prometheus."""
 
 
 class Comparison(StrEnum):
@@ -145,6 +149,13 @@ class Limit:
 
     comparison: Comparison
     value: float
+    of_v1: bool = False
+    """The bound is so many times V1's value at the same time."""
+
+    @property
+    def is_upper(self) -> bool:
+        """Tell whether it is met by values above it: `>` and `>=`."""
+        return self.comparison in (Comparison.GT, Comparison.GE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +174,28 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where counts are asked for that the proxy doesn't know."""
+
+    name: str
+    """What the plan calls it: the adapter's name."""
+    url: str
+    every_s: float = MINUTE
+    """Length of the intervals whose counts are asked for, one after the other."""
+    token: str = field(default="", repr=False)
+    """Sent as a bearer token; empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Two questions to a source: how many bad ones, of how many; `$version` and `$interval` are filled in."""
+
+    source: str
+    bad: str
+    total: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """What is watched: its source, what is known and wanted, and the guardrail."""
 
@@ -174,9 +207,24 @@ class Metric:
     """For RATIO: the value counted."""
     quantile: float | None = None
     """For LATENCY: 0..1."""
+    outcome: str = ""
+    """For OUTCOME and QUERIED: the name under which ticks hold the sums."""
+    query: Query | None = None
+    """For QUERIED."""
     baseline: float | None = None
     target: Limit | None = None
     guard: Guardrail | None = None
+
+    @property
+    def relative(self) -> Limit | None:
+        """Return the bound by which V2's value is compared with V1's: the guardrail's, else the target's."""
+        breach = self.guard.breach if self.guard else None
+        if breach is not None:
+            return breach if breach.of_v1 else None
+        if self.target is None or not self.target.of_v1:
+            return None
+        turned = Comparison.LT if self.target.is_upper else Comparison.GT
+        return Limit(comparison=turned, value=self.target.value, of_v1=True)
 
 
 class GateKind(StrEnum):
@@ -254,6 +302,7 @@ class Plan:
     metrics: tuple[Metric, ...]
     phases: tuple[Phase, ...]
     confidence: Confidence = Confidence()
+    sources: tuple[Source, ...] = ()
     override_secret: str = field(default="", repr=False)
     """Clients that send it in X-Crossfade-Secret may choose a version with X-Crossfade-Version; empty: nobody may."""
     blind_rollback_s: float | None = None
@@ -270,11 +319,29 @@ class Plan:
         for earlier, later in zip(self.phases, self.phases[1:], strict=False):
             if not later.split.rises_from(earlier.split):
                 raise ValueError(f"the split of phase {later.name} falls below that of {earlier.name}")
+        for metric in self.metrics:
+            self._check_source(metric)
         known = {metric.name for metric in self.metrics}
         for phase in self.phases:
             for gate in phase.gates:
                 if gate.metric is not None and gate.metric not in known:
                     raise ValueError(f"gate {gate.text!r} is about {gate.metric}, which is no metric of the plan")
+
+    def _check_source(self, metric: Metric) -> None:
+        if (metric.query is not None) != (metric.kind is MetricKind.QUERIED):
+            raise ValueError(f"metric {metric.name} is {metric.kind}; queries, and they alone, make it queried")
+        if metric.query is None:
+            return
+        if metric.guard is not None and metric.guard.action is Action.ROLLBACK:
+            raise ValueError(f"metric {metric.name} can't roll back: nobody knows which requests the hash drew")
+        self.source(metric.query.source)
+
+    def source(self, name: str) -> Source:
+        """Return a source; ValueError where the plan has none of that name."""
+        found = next((source for source in self.sources if source.name == name), None)
+        if found is None:
+            raise ValueError(f"the plan has no source {name!r}")
+        return found
 
     def phase_index(self, name: str) -> int:
         """Return the index of a phase; KeyError where there is none of that name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,7 @@ from crossfade.app.planfile.metrics import metric_names, read_metrics
 from crossfade.app.planfile.phases import read_phases
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
-from crossfade.core.plan import Api, AssignmentRule, Confidence, Key, KeySource, Plan, Upstream
+from crossfade.core.plan import MINUTE, Api, AssignmentRule, Confidence, Key, KeySource, Plan, Source, Upstream
 from crossfade.errors import PlanError, Problem
 
 TOP_KEYS = (
@@ -27,6 +27,7 @@ TOP_KEYS = (
     "api",
     "assignment",
     "metrics",
+    "sources",
     "confidence",
     "phases",
     "when blind",
@@ -35,6 +36,8 @@ TOP_KEYS = (
 API_KEYS = ("entry", "listen", "v1", "v2")
 VERSION_KEYS = ("path", "upstreams")
 ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
+SOURCES_KEYS = ("prometheus",)
+SOURCE_KEYS = ("url", "every", "token")
 CONFIDENCE_KEYS = ("false_rollback", "false_promotion")
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
@@ -70,8 +73,9 @@ def with_addresses(
 
 
 def digest(plan: Plan) -> str:
-    """Return the SHA-256 (hex) of a plan's canonical content: cohort members count, comments and the secret don't."""
-    content = _canonical(replace(plan, digest="", override_secret=""))
+    """Return the SHA-256 (hex) of a plan's canonical content: cohort members count, comments and secrets don't."""
+    sources = tuple(replace(source, token="") for source in plan.sources)
+    content = _canonical(replace(plan, digest="", override_secret="", sources=sources))
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -91,7 +95,10 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     api = _read_api(top.require("api", "{entry: /trips/search, v1: {...}, v2: {...}}"))
     assignment = _read_assignment(top.require("assignment", "{user: [header X-User-Id]}"), name or "", folder)
     metrics_field = top.require("metrics", "{failure_rate: {guard: ...}}")
-    metrics = read_metrics(metrics_field)
+    sources_field = top.get("sources")
+    sources = _read_sources(sources_field, folder)
+    named = tuple(name for name, _, _ in sources_field.named("{prometheus: ...}")) if sources_field else ()
+    metrics = read_metrics(metrics_field, named)
     rule = assignment.rule
     context = Context(
         metrics={metric.name: metric for metric in metrics},
@@ -103,7 +110,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     phases = read_phases(top.require("phases", "[{name: canary, split: 5%, soak: 1w}]"), context)
     _check_population(assignment, context.people)
     confidence = _read_confidence(top.get("confidence"))
-    secret = _read_secret(top.get("override secret"), folder)
+    secret = _read_secret(top.get("override secret"), folder, "override-secret", quantities.secret)
     blind = top.parse("when blind", _blind, None)
     if root.report.problems or name is None or api is None:
         return None
@@ -114,6 +121,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         metrics=metrics,
         phases=phases,
         confidence=confidence,
+        sources=sources,
         override_secret=secret,
         blind_rollback_s=blind,
     )
@@ -280,17 +288,30 @@ def _read_confidence(field: Field | None) -> Confidence:
     )
 
 
-def _read_secret(field: Field | None, folder: Path) -> str:
+def _read_sources(field: Field | None, folder: Path) -> tuple[Source, ...]:
+    section = field.section(SOURCES_KEYS, "{prometheus: {url: http://127.0.0.1:9090}}") if field else None
+    server = section.require("prometheus", "{url: http://127.0.0.1:9090}") if section else None
+    inner = server.section(SOURCE_KEYS, "{url: http://127.0.0.1:9090}") if server else None
+    if inner is None:
+        return ()
+    url_field = inner.require("url", "http://127.0.0.1:9090")
+    url = url_field.parse(quantities.source_url) if url_field else None
+    every_s = inner.parse("every", quantities.interval, MINUTE)
+    token = _read_secret(inner.get("token"), folder, "prometheus-token", quantities.bearer)
+    return (Source(name="prometheus", url=url, every_s=every_s, token=token),) if url else ()
+
+
+def _read_secret(field: Field | None, folder: Path, example: str, read: Callable[[str], str]) -> str:
     """Return the secret in the file that the plan names; secrets themselves don't belong into plans."""
     if field is None:
         return ""
-    section = field.section(("file",), "{file: override-secret}, never the secret itself")
-    value = section.require("file", "override-secret") if section else None
+    section = field.section(("file",), f"{{file: {example}}}, never the secret itself")
+    value = section.require("file", example) if section else None
     name = value.text() if value else None
     if value is None or name is None:
         return ""
     try:
-        return quantities.secret(read_text(folder / name, limit=1024).strip())
+        return read(read_text(folder / name, limit=8192).strip())
     except PlanError as error:
         _pass_on(error, value)
     except ValueError as error:

@@ -12,7 +12,16 @@ from crossfade.app.planfile.sentences import GateWords
 from crossfade.core.plan import Action, Comparison, Gate, GateKind, Metric, MetricKind
 from crossfade.core.split import BUCKETS, Split
 
-_COMPARABLE = frozenset({MetricKind.FAILURE_RATE, MetricKind.AVAILABILITY, MetricKind.LATENCY})
+_COMPARABLE = frozenset(
+    {
+        MetricKind.FAILURE_RATE,
+        MetricKind.AVAILABILITY,
+        MetricKind.LATENCY,
+        MetricKind.LATENCY_MEAN,
+        MetricKind.OUTCOME,
+        MetricKind.QUERIED,
+    }
+)
 _OF_V2 = frozenset(
     {
         GateKind.ON_TARGET,
@@ -47,9 +56,7 @@ def _gate(item: Field, words: GateWords, context: Context) -> Gate | None:
         return Gate(kind=words.kind, text=words.text, for_s=words.for_s) if _watched(item, words, context) else None
     metric = context.metrics.get(words.metric)
     if metric is None:
-        if words.metric in {"complaints", "satisfaction"} and words.metric not in context.metric_names:
-            item.problem(f"gates on {words.metric} are not supported yet; remove it")
-        elif words.metric not in context.metric_names:
+        if words.metric not in context.metric_names:
             item.problem(f"{words.metric!r} is no metric of the plan{suggest(words.metric, context.metric_names)}")
         return None
     try:
@@ -62,7 +69,7 @@ def _gate(item: Field, words: GateWords, context: Context) -> Gate | None:
 def _metric_gate(words: GateWords, metric: Metric) -> Gate:
     """Return a gate on a metric; ValueError where the sentence makes no sense for it."""
     if words.limit is None:
-        if metric.kind not in _COMPARABLE:
+        if metric.kind not in _COMPARABLE and not (metric.target and metric.target.of_v1):
             example = f"{metric.name} <= {UNITS[metric.kind].example}"
             raise ValueError(f"{article(metric.kind)} isn't compared with V1's; write a limit, such as `{example}`")
         if metric.target is None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from crossfade.app.planfile import quantities, sentences
 from crossfade.app.planfile.fields import Field, Section, suggest
 from crossfade.app.planfile.sentences import GuardWords, LimitWords
 from crossfade.app.planfile.source import Entries
-from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind
+from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind, Query
 
-METRIC_KEYS = ("fact", "value", "breaker", "timing", "posted", "baseline", "target", "guard")
-_SOURCES = ("fact", "breaker", "timing", "posted")
-_BUILT_IN = {"failure_rate": MetricKind.FAILURE_RATE, "critical_errors": MetricKind.CRITICAL_ERRORS}
-_POSTED = frozenset({"satisfaction", "complaints"})
+METRIC_KEYS = ("fact", "value", "breaker", "timing", "outcome", "prometheus", "baseline", "target", "guard")
+QUERY_KEYS = ("bad", "total")
+_SOURCES = ("fact", "breaker", "timing", "outcome", "prometheus")
+_BUILT_IN = {
+    "failure_rate": MetricKind.FAILURE_RATE,
+    "critical_errors": MetricKind.CRITICAL_ERRORS,
+    "latency_mean": MetricKind.LATENCY_MEAN,
+}
+_USUALLY_POSTED = frozenset({"conversion", "satisfaction", "complaints", "unhappy"})
 _LATENCY = re.compile(r"latency_p([0-9]{2,3})")
 _EXAMPLE = "failure_rate: {target: <= 0.5%}"
 _LESS = frozenset({Comparison.LT, Comparison.LE})
@@ -43,21 +48,42 @@ UNITS = {
     MetricKind.BREAKER: _SHARE_LOW,
     MetricKind.TIMING: _TIME,
     MetricKind.RATIO: Unit(read=quantities.share, example="80%", good=None),
-    MetricKind.POSTED: _COUNT,
+    MetricKind.LATENCY_MEAN: _TIME,
+    MetricKind.OUTCOME: Unit(read=quantities.share, example="90%", good=None),
+    MetricKind.QUERIED: _SHARE_LOW,
 }
+_RELATIVE = frozenset(
+    {
+        MetricKind.AVAILABILITY,
+        MetricKind.LATENCY_MEAN,
+        MetricKind.RATIO,
+        MetricKind.OUTCOME,
+        MetricKind.QUERIED,
+    }
+)
+"""Kinds whose value may be bounded by V1's."""
 _NO_ROLLBACK = {
+    MetricKind.LATENCY_MEAN: "a few slow answers sway it",
+    MetricKind.QUERIED: "nobody knows which of the requests it counts were drawn by chance",
     MetricKind.TIMING: "a mean is swayed by a few slow answers",
     MetricKind.RATIO: "a ratio says nothing of harm",
 }
 
 
-def read_metrics(field: Field | None) -> tuple[Metric, ...]:
-    """Return the metrics of the plan, those with mistakes left out, in the order written."""
-    found = []
+def read_metrics(field: Field | None, sources: Collection[str]) -> tuple[Metric, ...]:
+    """Return the metrics of the plan, those with mistakes left out, in the order written.
+
+    `sources` are the names in the plan's section of sources, those with mistakes included.
+    """
+    found: list[Metric] = []
     for name, key, value in field.named(_EXAMPLE) if field else ():
         before = len(value.report.problems)
-        metric = _read_metric(name, key, value) if key.parse(quantities.metric_name) is not None else None
-        if metric is not None and len(value.report.problems) == before:
+        metric = _read_metric(name, key, value, sources) if key.parse(quantities.metric_name) is not None else None
+        if metric is None or len(value.report.problems) != before:
+            continue
+        if any(other.outcome == metric.outcome and other.kind is not metric.kind for other in found if other.outcome):
+            key.problem(f"{metric.outcome} is already what another metric counts; name this one otherwise")
+        else:
             found.append(metric)
     return tuple(found)
 
@@ -70,10 +96,26 @@ def metric_names(field: Field | None) -> tuple[str, ...]:
 def read_limit(kind: MetricKind, words: LimitWords) -> Limit:
     """Return a limit in the kind's unit; ValueError where the quantity is of another unit."""
     unit = UNITS[kind]
+    if words.multiple is not None:
+        return _of_v1(kind, words.comparison, words.multiple)
     try:
         return Limit(comparison=words.comparison, value=unit.read(words.quantity))
     except ValueError as error:
         raise ValueError(f"{words.quantity!r} does not fit {article(kind)}: {error}") from error
+
+
+def _of_v1(kind: MetricKind, comparison: Comparison, multiple: float) -> Limit:
+    """Return a bound by V1's value; ValueError where the kind has none."""
+    if kind is MetricKind.LATENCY:
+        raise ValueError("a quantile isn't a part of V1's; give latency_mean this limit, or write a time such as 300ms")
+    if kind not in _RELATIVE:
+        raise ValueError(
+            f"{article(kind)} isn't held against a part of V1's; "
+            f"write a limit, such as {UNITS[kind].example}, and `and worse than v1`"
+        )
+    if comparison is Comparison.EQ:
+        raise ValueError("a value is never exactly a part of V1's; write < or >")
+    return Limit(comparison=comparison, value=multiple, of_v1=True)
 
 
 def article(kind: MetricKind) -> str:
@@ -86,16 +128,21 @@ def article(kind: MetricKind) -> str:
         MetricKind.BREAKER: "a breaker's open share",
         MetricKind.TIMING: "a timing",
         MetricKind.RATIO: "a ratio",
-        MetricKind.POSTED: "a posted number",
+        MetricKind.LATENCY_MEAN: "a mean",
+        MetricKind.OUTCOME: "a posted outcome",
+        MetricKind.QUERIED: "a query's count",
     }[kind]
 
 
-def _read_metric(name: str, key: Field, value: Field) -> Metric | None:
+def _read_metric(name: str, key: Field, value: Field, sources: Collection[str]) -> Metric | None:
     section = value.section(METRIC_KEYS, "{target: ..., guard: ...}")
     if section is None:
         return None
     kind = _kind(name, key, section)
     if kind is None:
+        return None
+    query = _read_query(section.values["prometheus"], sources) if kind is MetricKind.QUERIED else None
+    if kind is MetricKind.QUERIED and query is None:
         return None
     baseline = section.get("baseline")
     metric = Metric(
@@ -104,6 +151,8 @@ def _read_metric(name: str, key: Field, value: Field) -> Metric | None:
         fact=_fact(kind, section),
         fact_value=section.parse("value", quantities.fact_value, ""),
         quantile=_quantile(name) if kind is MetricKind.LATENCY else None,
+        outcome=name if query else _outcome(kind, section),
+        query=query,
         baseline=baseline.parse(UNITS[kind].read) if baseline else None,
         target=section.parse("target", lambda text: _target(kind, text), None),
         guard=section.parse("guard", lambda text: _guard(kind, sentences.guard(text)), None),
@@ -115,9 +164,6 @@ def _read_metric(name: str, key: Field, value: Field) -> Metric | None:
 def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
     """Return the kind that name and source make; None, with a problem noted, where they make none."""
     given = [source for source in _SOURCES if section.get(source)]
-    if "posted" in given or (name in _POSTED and not given):
-        key.problem("posted metrics are not supported yet: remove it; people's feedback can't be read by this version")
-        return None
     by_name = _BUILT_IN.get(name) or (MetricKind.LATENCY if _LATENCY.fullmatch(name) else None)
     if by_name is MetricKind.LATENCY and not 0 < _quantile(name) < 1:
         key.problem("the 0th percentile is not watched; write one such as latency_p95")
@@ -138,13 +184,43 @@ def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
     if not given:
         near = suggest(name, [*_BUILT_IN, "latency_p95"])
         hint = near if "did you mean" in near else ""
-        key.problem(f"has no source; write {{fact: ...}}, {{breaker: ...}} or {{timing: ...}}{hint}")
+        if name in _USUALLY_POSTED:
+            hint = f"; what is posted for users is written {{outcome: {name}}}"
+        key.problem(f"has no source; write {{fact: ...}}, {{breaker: ...}}, {{timing: ...}} or {{outcome: ...}}{hint}")
         return None
-    kinds = {"breaker": MetricKind.BREAKER, "timing": MetricKind.TIMING, "fact": MetricKind.AVAILABILITY}
+    kinds = {
+        "breaker": MetricKind.BREAKER,
+        "timing": MetricKind.TIMING,
+        "fact": MetricKind.AVAILABILITY,
+        "outcome": MetricKind.OUTCOME,
+        "prometheus": MetricKind.QUERIED,
+    }
     return MetricKind.RATIO if "value" in section.values else kinds[given[0]]
 
 
+def _outcome(kind: MetricKind, section: Section) -> str:
+    if kind is not MetricKind.OUTCOME:
+        return ""
+    return section.values["outcome"].parse(quantities.outcome_name) or ""
+
+
+def _read_query(field: Field, sources: Collection[str]) -> Query | None:
+    """Return what a Prometheus is asked for; None, with problems noted, where it can't be asked."""
+    section = field.section(QUERY_KEYS, "{bad: ..., total: ...}")
+    if section is None:
+        return None
+    bad, total = (section.require(key, "sum(increase(...[$interval]))") for key in QUERY_KEYS)
+    texts = [text.parse(quantities.query) if text else None for text in (bad, total)]
+    if "prometheus" not in sources:
+        field.problem("the plan names no Prometheus; write `sources: {prometheus: {url: http://127.0.0.1:9090}}`")
+    if texts[0] is None or texts[1] is None:
+        return None
+    return Query(source="prometheus", bad=texts[0], total=texts[1])
+
+
 def _fact(kind: MetricKind, section: Section) -> str:
+    if kind in (MetricKind.OUTCOME, MetricKind.QUERIED):
+        return ""
     source = next((section.values[source] for source in _SOURCES if source in section.values), None)
     fact = (source.parse(quantities.fact_name) if source else None) or ""
     return f"{fact}-breaker" if kind is MetricKind.BREAKER and fact else fact
@@ -167,6 +243,10 @@ def _target(kind: MetricKind, text: str) -> Limit | None:
     if unit.good and limit.comparison not in unit.good:
         wanted = "<=" if unit.good is _LESS else ">="
         raise ValueError(f'{text!r} would be met when V2 is bad; write "{wanted} {words.quantity}"')
+    if kind is MetricKind.LATENCY_MEAN and not limit.of_v1:
+        raise ValueError('a mean is only compared with V1\'s; write "<= 1.1 times v1", or give latency_p95 this target')
+    if limit.of_v1 and limit.is_upper == (limit.value >= 1):
+        raise ValueError(f"{text!r} can't be shown of a V2 that equals V1; write {_near_v1(above=not limit.is_upper)}")
     return limit
 
 
@@ -188,6 +268,11 @@ def _guard(kind: MetricKind, words: GuardWords) -> Guardrail:
         )
     if words.worse_than_v1 and kind is MetricKind.CRITICAL_ERRORS:
         raise ValueError("counts of V1 and V2 can't be compared, their traffic differs; remove `and worse than v1`")
+    if kind is MetricKind.LATENCY_MEAN and words.breach.multiple is None:
+        raise ValueError(
+            f"a mean is only compared with V1's; write > 1.25 times v1 -> {words.action}, "
+            "or give latency_p95 this guard"
+        )
     breach = read_limit(kind, words.breach)
     _check_guard_direction(kind, words, breach)
     return Guardrail(action=words.action, breach=breach, worse_than_v1=words.worse_than_v1, text=words.text)
@@ -201,6 +286,14 @@ def _check_guard_direction(kind: MetricKind, words: GuardWords, breach: Limit) -
         turned = ">" if good is _LESS else "<"
         quantity = words.breach.quantity if words.breach else ""
         raise ValueError(f'{words.text!r} would trip when V2 is good; write "{turned} {quantity} -> {words.action}"')
+    if breach.of_v1 and breach.is_upper == (breach.value <= 1):
+        raise ValueError(
+            f"{words.text!r} would trip when V2 equals V1; write {_near_v1(above=breach.is_upper)} -> {words.action}"
+        )
+
+
+def _near_v1(*, above: bool) -> str:
+    return "> 1.2 times v1" if above else "< 95% of v1"
 
 
 def _guard_example(kind: MetricKind) -> str:
@@ -213,13 +306,24 @@ def _contradictions(metric: Metric, section: Section) -> None:
     breach = metric.guard.breach if metric.guard else None
     if breach is None or metric.guard is None:
         return
-    if metric.target and metric.target.comparison is not Comparison.EQ:
+    if metric.target and metric.target.of_v1 and not breach.of_v1:
+        section.values["target"].problem(
+            f"is a part of V1's value, and the guard {metric.guard.text!r} is not; write both in the same way"
+        )
+    elif metric.target and metric.target.comparison is not Comparison.EQ:
+        if metric.target.is_upper == breach.is_upper:
+            section.values["target"].problem(
+                f"the guard {metric.guard.text!r} trips on the side that the target wants; turn one of them"
+            )
+            return
+        if metric.target.of_v1 != breach.of_v1:
+            return
         beyond = breach.comparison.holds(metric.target.value, breach.value)
         if beyond and metric.target.value != breach.value:
             section.values["target"].problem(
                 f"a value on target would trip the guard {metric.guard.text!r}; bring them in line"
             )
-    compares = metric.guard.worse_than_v1 or metric.guard.action is Action.MONITOR
+    compares = metric.guard.worse_than_v1 or breach.of_v1
     if metric.baseline is not None and not compares and breach.comparison.holds(metric.baseline, breach.value):
         section.values["guard"].problem("V1's own baseline would trip it; widen it, or add `and worse than v1`")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from string import Template
+from urllib.parse import urlsplit
 
 from crossfade.core.plan import DAY, HOUR, MINUTE, WEEK, Key, KeySource
 from crossfade.core.split import BUCKETS
@@ -20,6 +22,8 @@ _YEAR = 366 * DAY
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,128}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+,=-]+)*/?")
+_MAX_QUERY = 2000
+_BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 
 
@@ -35,6 +39,17 @@ def share(text: str) -> float:
         raise ValueError(f"{text!r} is no share; write a percentage such as 0.5%")
     if value > 1:
         raise ValueError(f"{text} is more than everything; write at most 100%")
+    return value
+
+
+def multiple(text: str) -> float:
+    """Return how many times another value, written as `95%` or `1.2`: 0.01 to 100."""
+    match = _PERCENT.fullmatch(text)
+    if not match and not _PLAIN.fullmatch(text):
+        raise ValueError(f"{text!r} says not how much of V1's value; write 95% of v1 or 1.2 times v1")
+    value = float(match[1]) / 100 if match else float(text)
+    if not 0.01 <= value <= 100:
+        raise ValueError(f"{text} of V1's value is never met or always; write 1% to 10000%, such as 95% of v1")
     return value
 
 
@@ -191,6 +206,59 @@ group_name = named("cohort or phase", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "beta")
 metric_name = named("metric", r"[a-z][a-z0-9_]{0,63}", "failure_rate")
 fact_name = named("fact", r"[a-z][a-z0-9_.-]{0,63}", "flights")
 fact_value = named("fact's value", r"[A-Za-z0-9_.:/-]{1,64}", "hit")
+
+
+outcome_name = named("posted outcome", r"[a-z][a-z0-9_.-]{0,63}", "conversion")
+
+
+def query(text: str) -> str:
+    """Return a query that asks for one version's count within one interval."""
+    if len(text) > _MAX_QUERY:
+        raise ValueError(f"is longer than {_MAX_QUERY} characters; record it as a series of its own and ask for that")
+    for name, why in (("version", "V1 and V2 would get the same count"), ("interval", "it would count for ever")):
+        if not re.search(rf"\$(?:{name}\b|\{{{name}\}})", text):
+            raise ValueError(
+                f'has no ${name}, so {why}; write such as sum(increase(errors_total{{version="$version"}}[$interval]))'
+            )
+    try:
+        Template(text).substitute(version="v1", interval="60s")
+    except KeyError as error:
+        raise ValueError(f"${error.args[0]} is not known here; $version and $interval are, and $$ is a $") from None
+    except ValueError:
+        raise ValueError("holds a $ that names nothing; write $$ for a $") from None
+    return text
+
+
+def source_url(text: str) -> str:
+    """Return the URL of a metrics server, without a slash at its end."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    if parts.scheme not in {"http", "https"} or not _is_host(host) or port == 0:
+        raise ValueError(f"{text!r} is no address of a server; write such as http://127.0.0.1:9090")
+    if "@" in parts.netloc:
+        raise ValueError("holds a user or a password; write a token's file instead: token: {file: prometheus-token}")
+    if parts.query or parts.fragment or not _PATH.fullmatch(parts.path):
+        raise ValueError(f"{text!r} is more than an address; write such as http://127.0.0.1:9090")
+    return text.rstrip("/")
+
+
+def interval(text: str) -> float:
+    """Return seconds between questions to a source: whole, from 5 s to 1 h."""
+    seconds = positive_duration(text)
+    if not 5 <= seconds <= HOUR or seconds != int(seconds):
+        raise ValueError(f"{text} is no interval to ask in; write whole seconds from 5s to 1h, such as 1m")
+    return seconds
+
+
+def bearer(text: str) -> str:
+    """Return a bearer token (RFC 6750); the message of the ValueError doesn't repeat it."""
+    if not _BEARER.fullmatch(text):
+        raise ValueError("the file's token is not one line of letters, digits and ._~+/=-; write such a one")
+    return text
 
 
 def secret(text: str) -> str:

@@ -31,6 +31,7 @@ def json_schema() -> dict[str, Any]:
                 "api": _api(),
                 "assignment": _assignment(),
                 "metrics": _metrics(),
+                "sources": _sources(),
                 "confidence": _confidence(),
                 "phases": {"type": "array", "minItems": 1, "items": _phase()},
                 "when blind": _text(rf"hold|rollback after {_TIME}", "What to do when nothing can be seen."),
@@ -77,8 +78,8 @@ def _assignment() -> dict[str, Any]:
 def _metrics() -> dict[str, Any]:
     fact = _text(r"[a-z][a-z0-9_.-]{0,63}", "Name of a fact in Crossfade-Facts.")
     value = {"oneOf": [{"type": "number", "minimum": 0}, _text(_QUANTITY, "0.5%, 300ms or a count.")]}
-    target = {"oneOf": [value, _text(rf"{_COMPARISON} ?{_QUANTITY}", "Such as <= 0.5%.")]}
-    worse = r"( and worse than [vV]1)?"
+    target = {"oneOf": [value, _text(rf"{_COMPARISON} ?{_QUANTITY}( (of|times) [vV]1)?", "Such as <= 0.5%.")]}
+    worse = r"( and worse than [vV]1| of [vV]1| times [vV]1)?"
     arrow = r" ?(->|→) ?"
     limit = rf"(<=|>=|≤|≥|<|>) ?{_QUANTITY}"
     guard = rf"monitor|open ?> ?{_TIME}{arrow}{_ACTION}|{limit}{worse}{arrow}{_ACTION}"
@@ -88,6 +89,8 @@ def _metrics() -> dict[str, Any]:
             "value": _scalar("The fact's value that is counted."),
             "breaker": fact,
             "timing": fact,
+            "outcome": _text(r"[a-z][a-z0-9_.-]{0,63}", "Name of an outcome that is posted for users."),
+            "prometheus": _object({"bad": _query("bad ones"), "total": _query("all of them")}, ["bad", "total"]),
             "baseline": value,
             "target": target,
             "guard": _text(guard, "Condition watched all the time, and what it does.", GUARD_FORMS),
@@ -99,6 +102,24 @@ def _metrics() -> dict[str, Any]:
         "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$"},
         "additionalProperties": metric,
     }
+
+
+def _query(what: str) -> dict[str, Any]:
+    return _text(
+        r"(?=.*\$\{?version)(?=.*\$\{?interval).{1,2000}", f"PromQL: how many {what} $version had in $interval."
+    )
+
+
+def _sources() -> dict[str, Any]:
+    prometheus = _object(
+        {
+            "url": _text(r"https?://[^/?#@]+(/[A-Za-z0-9._~@:+,=-]+)*/?", "Such as http://127.0.0.1:9090."),
+            "every": _text(_TIME, "How often it is asked: whole seconds from 5s to 1h; default 1m."),
+            "token": _object({"file": _any_text("File that holds the bearer token.")}, ["file"]),
+        },
+        ["url"],
+    )
+    return _object({"prometheus": prometheus}, ["prometheus"])
 
 
 def _confidence() -> dict[str, Any]:

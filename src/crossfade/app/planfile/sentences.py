@@ -30,6 +30,8 @@ _GUARD = (
 start: "monitor"i -> monitor
      | "open"i _S? ">" _S? DURATION arrow WORD -> open
      | CMP _S? QUANTITY [worse] arrow WORD -> breach
+     | CMP _S? QUANTITY RELATIVE arrow WORD -> breach
+RELATIVE: " of v1"i | " times v1"i
 worse: " and worse than v1"i
 arrow: _S? "->" _S?
 WORD: /[A-Za-z]+/
@@ -57,6 +59,8 @@ GUARD_FORMS = (
     "> 1% -> rollback",
     "> 1% and worse than v1 -> rollback",
     "> 300ms -> hold",
+    "< 95% of v1 -> hold",
+    "> 1.2 times v1 -> hold",
     "open > 5m -> alert",
 )
 GATE_FORMS = (
@@ -82,6 +86,8 @@ class LimitWords:
 
     comparison: Comparison
     quantity: str
+    multiple: float | None = None
+    """The quantity is so many times V1's value; None where it is one by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +138,9 @@ def guard(text: str) -> GuardWords:
 def target(text: str) -> LimitWords | str:
     """Return a target's parts, `<= 0.5%`, or the bare quantity it consists of; the quantity isn't checked."""
     text = tidy(text)
+    if match := re.fullmatch(r"(<=|>=|<|>|=) ?([^ <>=].*?)( of v1| times v1)", text, re.IGNORECASE):
+        comparison = Comparison(match[1])
+        return LimitWords(comparison=comparison, quantity=match[2], multiple=_multiple(match[2], match[3]))
     if match := re.fullmatch(r"(<=|>=|<|>|=) ?([^ <>=].*)", text):
         return LimitWords(comparison=Comparison(match[1]), quantity=match[2])
     return text
@@ -179,7 +188,18 @@ def _action(word: str) -> Action:
 
 
 def _limit(words: dict[str, str]) -> LimitWords:
-    return LimitWords(comparison=Comparison(words["CMP"]), quantity=words["QUANTITY"])
+    quantity = words["QUANTITY"]
+    multiple = _multiple(quantity, words["RELATIVE"]) if "RELATIVE" in words else None
+    return LimitWords(comparison=Comparison(words["CMP"]), quantity=quantity, multiple=multiple)
+
+
+def _multiple(quantity: str, words: str) -> float:
+    """Return how many times V1's value `95% of v1` or `1.2 times v1` is."""
+    percentage = quantity.endswith("%")
+    if percentage != (words.strip().lower() == "of v1"):
+        right = f"{quantity} of v1" if percentage else f"{quantity} times v1"
+        raise ValueError(f"{quantity + words!r} is no part of V1's value; write `{right}`")
+    return quantities.multiple(quantity)
 
 
 def _tokens(tree: Tree[Token]) -> dict[str, str]:

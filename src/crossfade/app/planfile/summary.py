@@ -25,6 +25,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0) -> str:
         _gates(plan),
         _table(("metric", "from", "baseline", "target", "guard"), [_metric(metric) for metric in plan.metrics]),
         _errors(plan),
+        *([_sources(plan)] if plan.sources else []),
         _findings(plan, requests_per_user_per_day),
     ]
     return "\n\n".join(blocks)
@@ -94,13 +95,26 @@ def _metric(metric: Metric) -> tuple[str, ...]:
 def _source(metric: Metric) -> str:
     if metric.kind is MetricKind.RATIO:
         return f"fact {metric.fact}={metric.fact_value}"
+    if metric.kind is MetricKind.OUTCOME:
+        return f"posted {metric.outcome}"
+    if metric.query is not None:
+        return metric.query.source
     return f"fact {metric.fact}" if metric.fact else "proxy"
 
 
 def _limit(kind: MetricKind, limit: Limit) -> str:
+    if limit.of_v1:
+        return f"{limit.comparison.value} {limit.value:g} x V1"
     if limit.comparison is Comparison.EQ:
         return f"= {say(kind, limit.value)}"
     return f"{limit.comparison.value} {say(kind, limit.value)}"
+
+
+def _sources(plan: Plan) -> str:
+    return "\n".join(
+        f"{s.name}: {s.url}, asked every {duration(s.every_s)}{' with a token' if s.token else ''}"
+        for s in plan.sources
+    )
 
 
 def _errors(plan: Plan) -> str:

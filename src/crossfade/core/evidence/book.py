@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crossfade.core.evidence import collect, mass, pace, streams, users, watch
+from crossfade.core.evidence import collect, mass, outcomes, pace, share, streams, users, watch
 from crossfade.core.evidence.collect import Cells
 from crossfade.core.evidence.gross import GrossBreach, gross
 from crossfade.core.evidence.latency import histogram
@@ -83,6 +83,7 @@ def enter_phase(plan: Plan, state: EvidenceState, phase_index: int, at: float) -
         regions=state.regions,
         recent={} if retried else state.recent,
         pace=_next_pace(state, retried=retried),
+        share=share.begin_phase(state.share),
         breached_since={} if retried else state.breached_since,
         shown_at={},
         watch=watch.begin_phase(replace(state.watch, begun_at=at) if retried else state.watch),
@@ -118,11 +119,13 @@ class _Fold:
     failing: users.Failing
     regions: collect.Regions
     pools: Mapping[tuple[int, str], collect.Pool]
+    outcomes: outcomes.Pools
     tallies: dict[str, Tally]
     recent: dict[str, Tally]
     latency_v1: Floats
     latency_v2: Floats
     pace: Pace
+    share: share.Share
 
 
 def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> EvidenceState:
@@ -132,11 +135,13 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         state.failing,
         state.regions,
         state.pools,
+        state.outcomes,
         dict(state.tallies),
         dict(state.recent),
         state.latency_v1.copy(),
         state.latency_v2.copy(),
         state.pace,
+        state.share,
     )
     wide = np.zeros((len(ticks), len(layout.measures), 2))
     ready: list[tuple[int, int, Floats]] = []
@@ -164,11 +169,13 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         failing=fold.failing,
         regions=fold.regions,
         pools=fold.pools,
+        outcomes=fold.outcomes,
         tallies=fold.tallies,
         recent=fold.recent,
         latency_v1=fold.latency_v1,
         latency_v2=fold.latency_v2,
         pace=fold.pace,
+        share=fold.share,
         breached_since=breached,
         shown_at=shown,
         watch=replace(fold.watch, stable_since=stable),
@@ -195,14 +202,18 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
     cells = collect.assigned(tick)
     fold.failing, units = users.count(fold.failing, tick.start, cells)
     fold.regions = fold.regions.plus(cells)
-    counts = [collect.counts_of(layout.measures, cell, unit) for (_, cell), unit in zip(cells, units, strict=True)]
+    cut_ms = pace.cut_ms(fold.pace)
+    counts = [
+        collect.counts_of(layout.measures, cell, unit, cut_ms) for (_, cell), unit in zip(cells, units, strict=True)
+    ]
     for (arm, _), values in zip(cells, counts, strict=True):
         if arm.version is Version.V2:
             wide += values
     staff = plan.staff_cohorts()
     comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
+    fold.share = share.see(fold.share, tick, split, [item for item, ok in zip(cells, comparable, strict=True) if ok])
     chosen = comparable if _has_control(plan, state.phase) else [True] * len(cells)
-    if any(measure.metric.kind is MetricKind.LATENCY for measure in layout.measures):
+    if _looks_at_times(layout):
         _compare_pace(state, fold, tick, [item for item, ok in zip(cells, comparable, strict=True) if ok])
     _tally(layout, fold, tick, cells=cells, counts=counts, chosen=chosen)
     fold.pools, ready = collect.pool_tick(
@@ -216,7 +227,17 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
         requests={arm: cell.requests for arm, cell in cells},
         slots={arm.region: fold.regions.slot(arm.region) for arm, _ in cells},
     )
-    return ready
+    fold.outcomes, seldom = outcomes.compare(
+        layout,
+        fold.outcomes,
+        tick=tick,
+        rows=[(arm, value, ok) for (arm, _), value, ok in zip(cells, counts, comparable, strict=True)],
+    )
+    return [*ready, *((-1, found) for found in seldom)]
+
+
+def _looks_at_times(layout: Layout) -> bool:
+    return any(m.metric.kind in (MetricKind.LATENCY, MetricKind.LATENCY_MEAN) for m in layout.measures)
 
 
 def _compare_pace(state: EvidenceState, fold: _Fold, tick: Tick, cells: Cells) -> None:
@@ -247,11 +268,12 @@ def _tally(
 ) -> None:
     """Add the tick to the phase's plain sums, of those who are compared (of everyone where nobody is)."""
     fade = math.exp(-tick.length / _RECENT_S)
-    picked = [(item, values) for item, values, ok in zip(cells, counts, chosen, strict=True) if ok]
+    every = list(zip(cells, counts, strict=True))
+    picked = [row for row, ok in zip(every, chosen, strict=True) if ok]
     for index, measure in enumerate(layout.measures):
         if measure.unit in (Unit.DISTINCT, Unit.RAW):
             total = Tally()
-            for (arm, cell), values in picked:
+            for (arm, cell), values in every if measure.metric.kind is MetricKind.QUERIED else picked:
                 n, unit = values[index]
                 total = total.plus(_side(arm, n, cell.failures if measure.unit is Unit.DISTINCT else unit, unit))
             _add(fold, measure.metric.name, total, fade)
@@ -261,7 +283,7 @@ def _tally(
             n, k = _plain(metric.kind, metric.fact, cell)
             total = total.plus(_side(arm, n, k, k))
         _add(fold, metric.name, total, fade)
-    if any(measure.metric.kind is MetricKind.LATENCY for measure in layout.measures):
+    if _looks_at_times(layout):
         fold.latency_v1 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V1)
         fold.latency_v2 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V2)
 

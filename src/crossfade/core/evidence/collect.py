@@ -98,23 +98,32 @@ def is_compared(split: Split, cohort: str) -> bool:
     return 0 < split.share_of(cohort or None) < BUCKETS
 
 
-def bad_of(metric: Metric, cell: Cell) -> tuple[int, int]:
-    """Return (answers that tell, bad ones) of one cell, for metrics that are not failures."""
+def bad_of(metric: Metric, cell: Cell, cut_ms: float) -> tuple[float, float]:
+    """Return (answers that tell, bad ones) of one cell, for metrics that are not failures.
+
+    Of values within 0..1 it is their number and their sum; times are such values when cut at `cut_ms`.
+    """
     if metric.kind is MetricKind.LATENCY:
         breach = metric.guard.breach if metric.guard else None
         limit = breach or metric.target
         return latency.slower_than(cell, limit.value) if limit else (0, 0)
+    if metric.kind is MetricKind.LATENCY_MEAN:
+        return latency.sum_cut(cell, cut_ms)
+    if metric.outcome:
+        units, total = cell.outcomes.get(metric.outcome, (0, 0.0))
+        return units, units - total if counts_absence(metric) else total
     told = cell.facts.get(metric.fact)
     if not told:
         return 0, 0
     answers = sum(told.values())
     if metric.kind is MetricKind.AVAILABILITY:
-        return answers, sum(count for value, count in told.items() if value.lower() in NOT_AVAILABLE)
-    having = told.get(metric.fact_value, 0)
+        having = sum(count for value, count in told.items() if value.lower() not in NOT_AVAILABLE)
+    else:
+        having = told.get(metric.fact_value, 0)
     return answers, answers - having if counts_absence(metric) else having
 
 
-def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units) -> list[tuple[float, float]]:
+def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units, cut_ms: float) -> list[tuple[float, float]]:
     """Return (n, k) of one cell by measure; first failures have no n, their n is a share."""
     result: list[tuple[float, float]] = []
     for measure in measures:
@@ -126,7 +135,7 @@ def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units) -> li
             case Unit.DISTINCT:
                 result.append((cell.requests, units.distinct))
             case _:
-                result.append(bad_of(measure.metric, cell))
+                result.append(bad_of(measure.metric, cell, cut_ms))
     return result
 
 
@@ -143,11 +152,12 @@ def pool_tick(
     """Add a tick's compared cells to the pools; return the pools and, by slot, the counts now ready."""
     filled: dict[tuple[int, str], Pool] = dict(pools)
     before = dict(pools)
+    of_requests = np.array([[not measure.is_sparse] for measure in layout.measures])
     for arm, units, counts in rows:
         key = (slots[arm.region], arm.cohort)
         pool = filled.get(key) or Pool(since=tick.start, counts=np.zeros((len(layout.measures), 4)))
         before.setdefault(key, pool)
-        filled[key] = _plus(pool, arm, units, counts, requests[arm])
+        filled[key] = _plus(pool, arm, units, counts * of_requests, requests[arm])
     ready: list[tuple[int, Floats]] = []
     for key in sorted(filled):
         left, counts_ready = _settle(
@@ -162,7 +172,7 @@ def pool_tick(
     return filled, ready
 
 
-def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Sequence[tuple[float, float]], requests: int) -> Pool:
+def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Floats, requests: int) -> Pool:
     side = 0 if arm.version is Version.V1 else 1
     total = pool.counts.copy()
     total[:, 2 * side : 2 * side + 2] += counts

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from crossfade.core.evidence.ratio import Floats
-from crossfade.core.evidence.sums import BIN_RATIO, BINS, Cell, latency_bin
+from crossfade.core.evidence.sums import BIN_RATIO, BINS, Cell, bin_upper_ms, latency_bin
+
+_UPPER_MS: Floats = np.array([bin_upper_ms(index) for index in range(BINS)])
 
 
 def histogram(cells: Iterable[Cell]) -> Floats:
@@ -32,6 +34,22 @@ def slower_than(cell: Cell, limit_ms: float) -> tuple[int, int]:
             answers += count
             slow += count * (index > last)
     return answers, slow
+
+
+def sum_cut(cell: Cell, cut_ms: float) -> tuple[int, float]:
+    """Return (answers, the sum of their times as parts of `cut_ms`, each 1 at most)."""
+    answers, total = 0, 0.0
+    for counts in (cell.latency, cell.latency_cached):
+        for index, count in counts.items():
+            answers += count
+            total += count * min(bin_upper_ms(index) / cut_ms, 1.0)
+    return answers, total
+
+
+def mean_ms(counts: Floats) -> float | None:
+    """Return the mean of a histogram, shape (226,), by the bins' upper edges; None without answers."""
+    answers = float(counts.sum())
+    return float(counts @ _UPPER_MS) / answers if answers else None
 
 
 def within_bin(upper_ms: float, limit_ms: float) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from crossfade.core.evidence import mass
 from crossfade.core.evidence.common import ODDS_RATIOS, log_e_common, remember
 from crossfade.core.evidence.ratio import CEILING, Floats
-from crossfade.core.evidence.sums import BINS, Arm, Cell
+from crossfade.core.evidence.sums import BINS, Arm, Cell, bin_upper_ms
 from crossfade.core.plan import DAY
 from crossfade.core.split import Version
 
@@ -23,6 +23,8 @@ QUANTILES: Floats = np.array([0.25, 0.5, 0.75, 0.9, 0.95, 0.99], dtype=np.float6
 ENOUGH = 1000
 """V1 answers in a day, below which it gives no thresholds and the day before that keeps its place."""
 MARGIN_BINS = 1
+USUAL_CUT_MS = 10_000.0
+"""Until a day is known."""
 STRATA = 2
 
 
@@ -105,6 +107,12 @@ def _above(histogram: Floats, thresholds: Floats) -> Floats:
     below = np.cumsum(histogram, axis=1)
     index = np.clip(thresholds, 0, BINS - 1).astype(np.int64)
     return np.asarray(below[:, -1:] - np.take_along_axis(below, index, axis=1))
+
+
+def cut_ms(pace: Pace) -> float:
+    """Return where times are cut before their mean is compared: twice V1's 99th percentile of the day before."""
+    known = pace.thresholds[:, -1].max()
+    return 2 * bin_upper_ms(int(known)) if known >= 0 else USUAL_CUT_MS
 
 
 def log_e_slower(pace: Pace) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from crossfade.core.evidence import watch
+from crossfade.core.evidence import share, watch
 from crossfade.core.evidence.collect import is_compared
 from crossfade.core.evidence.forecast import forecast
-from crossfade.core.evidence.latency import within_bin
+from crossfade.core.evidence.latency import mean_ms, within_bin
 from crossfade.core.evidence.noninferiority import log_e_promote
 from crossfade.core.evidence.pace import log_e_slower
 from crossfade.core.evidence.sequences import quantile_interval, rate_interval, ratio_interval
@@ -50,8 +50,12 @@ class _Look:
 
     def blind_to(self, metric: Metric) -> Blindness | None:
         """Return what keeps this metric from being looked at; None where nothing does."""
-        whats = {"telemetry", "clock", "v2 traffic", f"fact {metric.fact}"}
+        whats = {"telemetry", "clock", "v2 traffic", f"fact {metric.fact}", f"outcome {metric.outcome}"}
         return next((item for item in self.blind if item.what in whats), None)
+
+    def untold(self, metric: Metric) -> bool:
+        """Tell whether nothing of a metric that comes apart from the requests has come in this phase."""
+        return bool(metric.outcome) and self.state.tallies.get(metric.name, Tally()).n2 <= 0
 
 
 def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
@@ -69,7 +73,7 @@ def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
         whole=split.everyone == BUCKETS,
         promote_needed=-math.log(plan.confidence.false_promotion),
     )
-    readings = (_reading(look, metric) for metric in plan.metrics if metric.kind is not MetricKind.POSTED)
+    readings = (_reading(look, metric) for metric in plan.metrics)
     users = seen.assigned_v1 + seen.assigned_v2
     watched = not any(item.what in ("telemetry", "clock") for item in look.blind)
     v2_seen = not any(item.what == "v2 traffic" for item in look.blind)
@@ -83,6 +87,7 @@ def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
         stable_since=seen.stable_since if not any(item.matters for item in look.blind) else None,
         requests_v1=seen.requests_v1,
         requests_v2=seen.requests_v2,
+        share=share.judge(plan, state.share, state.phase),
         weight_seen=BUCKETS * seen.assigned_v2 / users if users else None,
     )
 
@@ -134,7 +139,7 @@ def _guard(look: _Look, metric: Metric, *, inside: bool) -> _Guard:
             onset=onset,
         )
     verdict = Verdict.PASS if inside else Verdict.INCONCLUSIVE
-    if look.blind_to(metric) is not None:
+    if look.blind_to(metric) is not None or look.untold(metric):
         verdict = Verdict.BLIND
     onset = onset_of(layout, look.state.streams, name) if harm is not None and harm > 0 else None
     return _Guard(verdict=verdict, harm=harm, needed=needed, since=None, onset=onset)
@@ -165,13 +170,15 @@ def _rate(look: _Look, metric: Metric) -> Reading:
     index = state.layout.compared.index(measure) if measure in state.layout.compared else None
     ratio = None if index is None else ratio_interval(state.streams.profile[index], INTERVAL_ALPHA)
     promote = None if index is None else log_e_promote(state.streams.promote[index])
-    guard = _guard(look, metric, inside=tally.n2 > 0 and (limit is None or high <= limit))
+    inside = _inside(metric, ratio) if metric.relative else limit is None or high <= limit
+    guard = _guard(look, metric, inside=tally.n2 > 0 and inside)
     told_by_v1 = tally.n1 > 0 or state.watch.requests_v1 < NO_V1_ANSWERS
     controlled = look.controlled and told_by_v1
-    target, why = _rate_target(look, metric, tally, guard, bounds=(low, high), promote=promote, ratio=ratio)
-    shown = _shown(metric, tally)
+    judge = _relative_target if metric.relative else _rate_target
+    target, why = judge(look, metric, tally, guard, bounds=(low, high), promote=promote, ratio=ratio)
+    shown = _shown(look, metric, tally)
     wait, never = (None, 0.0)
-    if controlled and target is Verdict.INCONCLUSIVE and promote is not None:
+    if controlled and target is Verdict.INCONCLUSIVE and promote is not None and not metric.relative:
         wait, never = _forecast(look, tally, promote)
     sentence = _rate_sentence(look, metric, tally, guard, ratio=ratio, bounds=(low, high), why=why)
     return Reading(
@@ -226,7 +233,7 @@ def _rate_target(
     if blind is not None:
         return Verdict.BLIND, f"can't be seen: {blind.reason}"
     if tally.n2 <= 0:
-        return Verdict.INCONCLUSIVE, "V2 has told nothing yet"
+        return Verdict.BLIND if look.untold(metric) else Verdict.INCONCLUSIVE, "V2 has told nothing yet"
     if limit is not None and high > limit:
         return Verdict.INCONCLUSIVE, f"V2 may still be above {_percent(limit)}"
     if look.whole or not told_by_v1:  # no control: the limits decide
@@ -242,6 +249,61 @@ def _rate_target(
     return Verdict.INCONCLUSIVE, f"not shown yet to be below {margin:g} times V1: {_odds(promote, look.promote_needed)}"
 
 
+def _inside(metric: Metric, ratio: tuple[float, float, float] | None) -> bool:
+    """Tell whether V2's value is shown to be on the good side of a bound on its ratio to V1's."""
+    bound = metric.relative
+    if bound is None or ratio is None:
+        return False
+    return ratio[2] <= bound.value if bound.is_upper else ratio[0] >= bound.value
+
+
+def _relative_target(
+    look: _Look,
+    metric: Metric,
+    tally: Tally,
+    guard: _Guard,
+    *,
+    bounds: tuple[float, float],
+    promote: float | None,
+    ratio: tuple[float, float, float] | None,
+) -> tuple[Verdict, str]:
+    """Judge the target of a metric that is compared with V1's value; verdict and, where it can't be PASS, why."""
+    target, blind = metric.target, look.blind_to(metric)
+    if guard.verdict is Verdict.FAIL:
+        return Verdict.FAIL, ""
+    if target is not None and tally.n2 > 0 and _missed(target, bounds, ratio, controlled=look.controlled):
+        return Verdict.FAIL, f"V2 is shown to miss its target, {_bound_words(target)}"
+    if blind is not None:
+        return Verdict.BLIND, f"can't be seen: {blind.reason}"
+    if tally.n2 <= 0:
+        return Verdict.BLIND if look.untold(metric) else Verdict.INCONCLUSIVE, "V2 has told nothing yet"
+    if target is None:
+        return Verdict.INCONCLUSIVE, ""
+    if not target.of_v1:
+        met = bounds[0] >= target.value if target.is_upper else bounds[1] <= target.value
+        return (Verdict.PASS, "") if met else (Verdict.INCONCLUSIVE, f"not shown yet to be {_bound_words(target)}")
+    if look.whole:  # shown in the phases before; nothing is left to compare with
+        return Verdict.PASS, ""
+    if not look.controlled:
+        return Verdict.INCONCLUSIVE, "nobody is drawn by chance in this phase, so V2 has no control"
+    if promote is not None and promote >= look.promote_needed:
+        return Verdict.PASS, ""
+    return Verdict.INCONCLUSIVE, f"not shown yet to be {_bound_words(target)}: {_odds(promote, look.promote_needed)}"
+
+
+def _missed(
+    target: Limit, bounds: tuple[float, float], ratio: tuple[float, float, float] | None, *, controlled: bool
+) -> bool:
+    """Tell whether a confidence sequence lies beyond the target."""
+    if not target.of_v1:
+        low, high = bounds
+    elif ratio is not None and controlled:
+        low, _, high = ratio
+    else:
+        return False
+    return high < target.value if target.is_upper else low > target.value
+
+
 def _allowed(metric: Metric) -> float | None:
     """Return the target as a greatest rate of bad outcomes; None without a target."""
     if metric.target is None:
@@ -249,8 +311,10 @@ def _allowed(metric: Metric) -> float | None:
     return 1 - metric.target.value if counts_absence(metric) else metric.target.value
 
 
-def _shown(metric: Metric, tally: Tally) -> tuple[float | None, float | None]:
+def _shown(look: _Look, metric: Metric, tally: Tally) -> tuple[float | None, float | None]:
     """Return V1's and V2's value in the metric's own unit."""
+    if metric.kind is MetricKind.LATENCY_MEAN:
+        return mean_ms(look.state.latency_v1), mean_ms(look.state.latency_v2)
     absent = metric.kind is not MetricKind.FAILURE_RATE and counts_absence(metric)
 
     def value(bad: float, n: float) -> float | None:
@@ -298,7 +362,7 @@ def _latency(look: _Look, metric: Metric) -> Reading:
         parts = [f"{metric.name}: V2 {two[1]:.0f} ms ({two[0]:.0f}..{_ms(two[2])}){against}, {n2:,} answers"]
     slower = log_e_slower(state.pace)
     words = f"slower than V1: odds {_to_one(slower)}" if math.isfinite(slower) else ""
-    parts += [_limit_words(metric), _harm_words(guard), words, why]
+    parts += [_limit_words(metric), _harm_words(look, guard), words, why]
     return Reading(
         metric=metric.name,
         guard=guard.verdict,
@@ -436,20 +500,21 @@ def _rate_sentence(
     bounds: tuple[float, float],
     why: str,
 ) -> str:
-    one, two = _shown(metric, tally)
+    one, two = _shown(look, metric, tally)
     if two is None:
         return "; ".join(part for part in (f"{metric.name}: nothing told yet", why) if part)
-    against = "" if one is None else f" against V1 {_percent(one)}"
-    band = "" if ratio is None else f" (ratio {ratio[1]:.2f}, {ratio[0]:.2g}..{_times(ratio[2])})"
+    timed = metric.kind is MetricKind.LATENCY_MEAN
+    say = _milliseconds if timed else _percent
+    against = "" if one is None else f" against V1 {say(one)}"
+    band = "" if ratio is None else f" ({_ratio_words(ratio)})"
     absent = metric.kind is not MetricKind.FAILURE_RATE and counts_absence(metric)
     low, high = (1 - bounds[1], 1 - bounds[0]) if absent else bounds
     count, of = (tally.n2 - tally.k2 if absent else tally.k2), tally.n2
-    what = "requests" if metric.kind is MetricKind.FAILURE_RATE else "answers"
     parts = [
-        f"{metric.name}: V2 {_percent(two)}{against}{band}, {count:,.0f} of {of:,.0f} {what}",
-        f"V2 between {_percent(low)} and {_percent(high)}",
+        f"{metric.name}: V2 {say(two)}{against}{band}, {'' if timed else f'{count:,.0f} of '}{of:,.0f} {_noun(metric)}",
+        "" if timed else f"V2 between {_percent(low)} and {_percent(high)}",
         _limit_words(metric),
-        _harm_words(guard),
+        _harm_words(look, guard),
         _where(look, metric, guard),
         why,
     ]
@@ -467,20 +532,52 @@ def _where(look: _Look, metric: Metric, guard: _Guard) -> str:
     return f"shown in {', '.join(found[:3])}" if 0 < len(found) < len(names) else ""
 
 
+def _ratio_words(ratio: tuple[float, float, float]) -> str:
+    low, middle, high = ratio
+    if math.isinf(high):
+        return f"ratio above {low:.2g}"
+    return f"ratio {middle:.2f}, {low:.2g}..{high:.2g}"
+
+
 def _limit_words(metric: Metric) -> str:
     guard = metric.guard
     if guard is None or guard.breach is None:
         return ""
     value = guard.breach.value
     amount = f"{value:g} ms" if metric.kind is MetricKind.LATENCY else _percent(value)
+    if guard.breach.of_v1:
+        return f"guardrail {_bound_words(guard.breach)}"
     return f"guardrail {guard.breach.comparison.value} {amount}{' and worse than V1' if guard.worse_than_v1 else ''}"
 
 
-def _harm_words(guard: _Guard) -> str:
+def _noun(metric: Metric) -> str:
+    """Return what is counted."""
+    match metric.kind:
+        case MetricKind.FAILURE_RATE:
+            return "requests"
+        case MetricKind.OUTCOME:
+            return "posted"
+        case MetricKind.QUERIED:
+            return "counted"
+        case _:
+            return "answers"
+
+
+def _bound_words(limit: Limit) -> str:
+    amount = f"{limit.value:g} times V1" if limit.of_v1 else _percent(limit.value)
+    return f"{limit.comparison.value} {amount}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms"
+
+
+def _harm_words(look: _Look, guard: _Guard) -> str:
     if guard.harm is None or guard.needed is None:
         return ""
     if guard.verdict is Verdict.FAIL:
-        return f"breach shown: {_odds(guard.harm, guard.needed)}"
+        began = "" if guard.onset is None else f", it began about {duration(max(0.0, look.now - guard.onset))} ago"
+        return f"breach shown: {_odds(guard.harm, guard.needed)}{began}"
     return f"breach not shown: {_odds(guard.harm, guard.needed)}"
 
 
@@ -507,7 +604,3 @@ def _percent(fraction: float) -> str:
 
 def _ms(value: float) -> str:
     return "?" if math.isinf(value) else f"{value:.0f}"
-
-
-def _times(value: float) -> str:
-    return "?" if math.isinf(value) else f"{value:.2g}"

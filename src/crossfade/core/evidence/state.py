@@ -10,12 +10,14 @@ import numpy as np
 import orjson
 
 from crossfade.core.evidence.collect import Pool, Regions
+from crossfade.core.evidence.outcomes import Pools, Waiting
 from crossfade.core.evidence.pace import Pace
 from crossfade.core.evidence.ratio import Floats
+from crossfade.core.evidence.share import Share
 from crossfade.core.evidence.streams import Layout, Streams, layout_of
 from crossfade.core.evidence.sums import BINS
 from crossfade.core.evidence.users import Counter, Failing
-from crossfade.core.evidence.watch import Breaker, Fact, Silence, Watch
+from crossfade.core.evidence.watch import Breaker, Fact, Silence, Told, Watch
 from crossfade.core.plan import Plan
 
 FORMAT = 1
@@ -68,6 +70,7 @@ class EvidenceState:
     failing: Failing = field(default_factory=Failing)
     regions: Regions = field(default_factory=Regions)
     pools: Mapping[tuple[int, str], Pool] = field(default_factory=dict)
+    outcomes: Pools = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     recent: Mapping[str, Tally] = field(default_factory=dict)
     """The same sums, fading within minutes: what is going on now."""
@@ -75,6 +78,7 @@ class EvidenceState:
     latency_v2: Floats = field(default_factory=lambda: np.zeros(BINS))
     """Answers of this phase by latency bin."""
     pace: Pace = field(default_factory=Pace)
+    share: Share = field(default_factory=Share)
     breached_since: Mapping[str, float] = field(default_factory=dict)
     shown_at: Mapping[str, float] = field(default_factory=dict)
     """When a rollback guardrail was first shown breached in this phase: harm once shown stays shown."""
@@ -105,6 +109,7 @@ def dump(state: EvidenceState) -> bytes:
         },
         "regions": asdict(state.regions),
         "pools": [_dump_pool(key, pool) for key, pool in sorted(state.pools.items())],
+        "outcomes": [[*key, waiting.since, *waiting.counts] for key, waiting in sorted(state.outcomes.items())],
         "tallies": {name: asdict(tally) for name, tally in state.tallies.items()},
         "recent": {name: asdict(tally) for name, tally in state.recent.items()},
         "latency_v1": state.latency_v1.tolist(),
@@ -113,6 +118,7 @@ def dump(state: EvidenceState) -> bytes:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in ((name, getattr(state.pace, name)) for name in Pace.__slots__)
         },
+        "share": {**_fields(state.share), "phase": {name: c.tolist() for name, c in state.share.phase.items()}},
         "breached_since": dict(state.breached_since),
         "shown_at": dict(state.shown_at),
         "watch": asdict(state.watch),
@@ -169,11 +175,16 @@ def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
         ),
         regions=Regions(slots=tuple(regions["slots"]), candidates=regions["candidates"], requests=regions["requests"]),
         pools={(pool["slot"], pool["cohort"]): _load_pool(pool) for pool in document["pools"]},
+        outcomes={
+            (measure, cohort): Waiting(since, (n1, k1, n2, k2))
+            for measure, cohort, since, n1, k1, n2, k2 in document["outcomes"]
+        },
         tallies={name: Tally(**tally) for name, tally in document["tallies"].items()},
         recent={name: Tally(**tally) for name, tally in document["recent"].items()},
         latency_v1=np.array(document["latency_v1"], dtype=np.float64),
         latency_v2=np.array(document["latency_v2"], dtype=np.float64),
         pace=_load_pace(document["pace"]),
+        share=_load_share(document["share"]),
         breached_since=document["breached_since"],
         shown_at=document["shown_at"],
         watch=_load_watch(watch),
@@ -185,6 +196,15 @@ def _load_pace(stored: dict[str, Any]) -> Pace:
         name: np.array(value, dtype=np.float64) if isinstance(value, list) else value for name, value in stored.items()
     }
     return Pace(**fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _load_share(stored: dict[str, Any]) -> Share:
+    phase = {name: np.array(counts, dtype=np.float64) for name, counts in stored["phase"].items()}
+    return Share(**{**stored, "phase": phase})
 
 
 def _load_pool(pool: dict[str, Any]) -> Pool:
@@ -202,5 +222,6 @@ def _load_watch(watch: dict[str, Any]) -> Watch:
     plain["gap"] = tuple(watch["gap"]) if watch["gap"] is not None else None
     plain["v1"], plain["v2"] = Silence(**watch["v1"]), Silence(**watch["v2"])
     plain["facts"] = {name: Fact(**fact) for name, fact in watch["facts"].items()}
+    plain["outcomes"] = {name: Told(**told) for name, told in watch["outcomes"].items()}
     plain["breakers"] = {name: Breaker(**breaker) for name, breaker in watch["breakers"].items()}
     return Watch(**plain)

@@ -20,7 +20,7 @@ from crossfade.core.evidence import mass
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
 from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
-from crossfade.core.evidence.ratio import HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
+from crossfade.core.evidence.ratio import FINE_GRID, HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
 from crossfade.core.plan import Action, Comparison, Metric, MetricKind, Plan
 
@@ -34,7 +34,17 @@ _SLOT_WEIGHTS = [1 / (j + 3) for j in range(SLOTS)]
 SLOT_WEIGHT: Floats = np.array(_SLOT_WEIGHTS, dtype=np.float64) / sum(_SLOT_WEIGHTS)
 """By order of appearance: fixed in advance, because nobody knows how many regions will come."""
 
-BINARY = (MetricKind.FAILURE_RATE, MetricKind.AVAILABILITY, MetricKind.RATIO, MetricKind.LATENCY)
+BINARY = (
+    MetricKind.FAILURE_RATE,
+    MetricKind.AVAILABILITY,
+    MetricKind.RATIO,
+    MetricKind.LATENCY,
+    MetricKind.LATENCY_MEAN,
+    MetricKind.OUTCOME,
+    MetricKind.QUERIED,
+)
+SPARSE = (MetricKind.OUTCOME, MetricKind.QUERIED)
+"""Kinds whose counts don't come with the requests."""
 
 
 class Unit(StrEnum):
@@ -46,12 +56,31 @@ class Unit(StrEnum):
     RAW = "raw"
 
 
+class Bet(StrEnum):
+    """What a ratio's e-process bets on."""
+
+    WORSE = "worse"
+    """More bad ones on V2 than `level` times V1's."""
+    MORE = "more"
+    """A value of more than `level` times V1's, and be it by little."""
+    LESS = "less"
+    """A value of less than `level` times V1's: (R) with theta < theta0, whose proof holds with the signs turned."""
+
+
+_ALTERNATIVES: Mapping[Bet, Floats] = {Bet.WORSE: HARM_GRID, Bet.MORE: FINE_GRID, Bet.LESS: 1 / FINE_GRID}
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One way of counting one metric; an index into the counts of a tick."""
 
     metric: Metric
     unit: Unit
+
+    @property
+    def is_sparse(self) -> bool:
+        """Tell whether its counts come apart from the requests."""
+        return self.metric.kind in SPARSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +89,7 @@ class Stream:
 
     measure: int
     level: float
+    bet: Bet = Bet.WORSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +155,16 @@ def bad_limit(metric: Metric) -> float | None:
     Bad is: a failure, a fact that says no, an answer slower than the limit (of which 1 - q are allowed).
     """
     breach = metric.guard.breach if metric.guard else None
-    if breach is None or metric.kind not in BINARY:
+    if breach is None or breach.of_v1 or metric.kind not in BINARY:
         return None
-    upward = breach.comparison in (Comparison.GT, Comparison.GE)
+    upward = breach.is_upper
     match metric.kind:
         case MetricKind.LATENCY:
             rate = 1 - metric.quantile if upward and metric.quantile else None
         case MetricKind.FAILURE_RATE:
             rate = breach.value if upward else None
+        case MetricKind.LATENCY_MEAN:
+            rate = None
         case MetricKind.AVAILABILITY:
             rate = None if upward else 1 - breach.value
         case _:
@@ -141,7 +173,12 @@ def bad_limit(metric: Metric) -> float | None:
 
 
 def counts_absence(metric: Metric) -> bool:
-    """Tell whether bad means that the value is missing (`cache_hit < 20%`) rather than there."""
+    """Tell whether bad means that the value is missing (`cache_hit < 20%`) rather than there.
+
+    What is compared with V1's value (`< 95% of v1`) is counted as it is.
+    """
+    if metric.relative is not None:
+        return False
     if metric.kind is MetricKind.AVAILABILITY:
         return True
     breach = metric.guard.breach if metric.guard else None
@@ -178,9 +215,9 @@ class _Builder:
             self.measures.append(wanted)
         return self.measures.index(wanted)
 
-    def stream(self, kind: str, measure: int, level: float) -> tuple[str, int]:
+    def stream(self, kind: str, measure: int, level: float, bet: Bet = Bet.WORSE) -> tuple[str, int]:
         streams: list[Stream] = getattr(self, kind)
-        stream = Stream(measure, level)
+        stream = Stream(measure, level, bet)
         if stream not in streams:
             streams.append(stream)
         return kind, streams.index(stream)
@@ -234,7 +271,13 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
     """Add a metric's e-processes by EVIDENCE 1.4, 1.5 and 1.8; none where it is only monitored."""
     limit = bad_limit(metric)
     guard = metric.guard
-    if limit is None or guard is None or guard.action is Action.MONITOR:
+    if guard is None or guard.action is Action.MONITOR:
+        return
+    if metric.relative is not None:
+        bet = Bet.MORE if metric.relative.is_upper else Bet.LESS
+        build.part(metric, 1.0, build.stream("ratio", build.measure(metric, Unit.RAW), metric.relative.value, bet))
+        return
+    if limit is None:
         return
     if is_paced(metric):  # with the evidence of `pace`, which sees more than one threshold
         build.part(metric, 1.0, build.stream("absolute", build.measure(metric, Unit.RAW), limit))
@@ -246,6 +289,7 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
         else:
             build.part(metric, 1.0, build.stream("wide", shown, limit))
         return
+    regions = regions and metric.kind not in SPARSE
     everywhere = 1 - REGIONAL_SHARE if regions else 1.0
     if metric.kind is MetricKind.FAILURE_RATE:
         _add_failure_streams(build, metric, limit, everywhere)
@@ -287,6 +331,7 @@ _KIND_WEIGHT = {
     MetricKind.AVAILABILITY: 0.15,
     MetricKind.LATENCY: 0.20,
     MetricKind.RATIO: 0.15,
+    MetricKind.OUTCOME: 0.15,
 }
 
 
@@ -300,15 +345,24 @@ def _needed(plan: Plan, metrics: Sequence[Metric]) -> dict[str, float]:
     return needed | {m.name: -math.log(HOLD_ALPHA / len(holding)) for m in holding}
 
 
+def _promotable(metric: Metric, margin: float) -> tuple[float, Floats]:
+    """Return the ratio that V2 must be shown to be on the good side of, and the alternatives as multiples of it."""
+    target = metric.target
+    if target is None or not target.of_v1:
+        return margin, PROMOTE_GRID
+    return target.value, 1 / PROMOTE_GRID if target.is_upper else PROMOTE_GRID
+
+
 def _plane(build: _Builder, measure: int, compared: tuple[int, ...], margin: float) -> Plane | None:
     rows = tuple(i for i, stream in enumerate(build.ratio) if stream.measure == measure)
     regional = tuple(i for i, stream in enumerate(build.regional) if stream.measure == measure)
-    levels = [build.ratio[i].level for i in rows] + [build.regional[i].level for i in regional]
-    theta = [level * HARM_GRID for level in levels]
-    theta0 = [np.full(len(HARM_GRID), level) for level in levels]
+    streams = [build.ratio[i] for i in rows] + [build.regional[i] for i in regional]
+    theta = [stream.level * _ALTERNATIVES[stream.bet] for stream in streams]
+    theta0 = [np.full(len(HARM_GRID), stream.level) for stream in streams]
     if measure in compared:
-        theta += [margin * PROMOTE_GRID, RATIO_GRID]
-        theta0 += [np.full(len(PROMOTE_GRID), margin), np.ones(len(RATIO_GRID))]
+        level, better = _promotable(build.measures[measure].metric, margin)
+        theta += [level * better, RATIO_GRID]
+        theta0 += [np.full(len(PROMOTE_GRID), level), np.ones(len(RATIO_GRID))]
     if not theta:
         return None
     index = compared.index(measure) if measure in compared else None

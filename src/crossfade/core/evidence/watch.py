@@ -21,6 +21,8 @@ PATIENCE_S = 900.0
 FACT_ANSWERS = 20
 """Answers in a row without a fact, at which nobody is taken to tell it."""
 LATE_TICKS = 6
+MISSED_INTERVALS = 3
+"""Of a source that was asked and gave no counts, after which nobody can look."""
 USUAL_TICK_S = 10.0
 
 
@@ -43,6 +45,16 @@ class Fact:
     untold: int = 0
     since: float | None = None
     """End of the last tick that told it, or start of the first that could have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An outcome: until when nothing was known of it, by version, and what its source said last."""
+
+    v1: float
+    v2: float
+    """End of the last tick that told it, or start of the first that could have."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,7 @@ class Watch:
     v1: Silence = Silence()
     v2: Silence = Silence()
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    outcomes: Mapping[str, Told] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     no_critical_since: float | None = None
     v1_silent_since: float | None = None
@@ -109,6 +122,7 @@ def begin_phase(watch: Watch) -> Watch:
         v1=Silence(),
         v2=Silence(),
         facts={},
+        outcomes={},
     )
 
 
@@ -149,6 +163,7 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
         v1=_silence(watch.v1, one.requests, expected * (1 - weight), tick.start),
         v2=_silence(watch.v2, two.requests, expected * weight, tick.start),
         facts=_see_facts(plan, watch.facts, tick, two.requests),
+        outcomes=_see_outcomes(plan, watch.outcomes, tick),
         breakers=_see_breakers(plan, watch.breakers, tick, end),
     )
 
@@ -202,6 +217,21 @@ def _see_facts(plan: Plan, facts: Mapping[str, Fact], tick: Tick, requests: int)
             result[name] = Fact(last_told=end, untold=0, since=end)
         else:
             result[name] = replace(known, untold=known.untold + requests)
+    return result
+
+
+def _see_outcomes(plan: Plan, outcomes: Mapping[str, Told], tick: Tick) -> dict[str, Told]:
+    result = dict(outcomes)
+    end = tick.start + tick.length
+    for metric in plan.metrics:
+        if metric.outcome:
+            telling = {arm.version for arm, cell in tick.cells.items() if metric.outcome in cell.outcomes}
+            known = result.get(metric.outcome, Told(v1=tick.start, v2=tick.start))
+            result[metric.outcome] = Told(
+                v1=end if Version.V1 in telling else known.v1,
+                v2=end if Version.V2 in telling else known.v2,
+                reason=tick.unanswered.get(metric.name, "" if telling else known.reason),
+            )
     return result
 
 
@@ -268,6 +298,7 @@ def blindness(plan: Plan, watch: Watch, *, phase: int, now: float) -> tuple[Blin
     if not any(item.what == "telemetry" for item in found):
         found += _traffic(plan, watch, phase)
         found += _facts(plan, watch, phase)
+        found += _outcomes(plan, watch, phase)
     return tuple(found)
 
 
@@ -339,6 +370,41 @@ def _facts(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
         reason = f"none of V2's last {known.untold:,} answers told the fact {name}"
         found.append(Blindness(what=f"fact {name}", since=known.since, reason=reason, matters=matters))
     return found
+
+
+def _outcomes(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
+    """Return the outcomes that nobody tells; a source that does not answer is waited for three times."""
+    found: dict[str, Blindness] = {}
+    weight, now = v2_weight(plan, phase), watch.last_end or watch.begun_at
+    for metric in plan.metrics:
+        known = watch.outcomes.get(metric.outcome)
+        if known is None:
+            continue
+        needs_v1 = 0 < weight < 1 and _compares(metric)
+        since, version = min((known.v2, "V2"), (known.v1, "V1") if needs_v1 else (known.v2, "V2"))
+        matters = weight > 0 and _matters(plan, metric, phase)
+        patience = outcome_patience_s(plan, metric, phase) + watch.last_length
+        if now - since < patience or (metric.outcome in found and not matters):
+            continue
+        who = f"{metric.query.source} gave no {metric.name}" if metric.query else f"nobody posted {metric.outcome}"
+        why = f": {known.reason}" if known.reason else ""
+        reason = f"{who} for {version}'s users for {duration(now - since)}{why}"
+        found[metric.outcome] = Blindness(what=f"outcome {metric.outcome}", since=since, reason=reason, matters=matters)
+    return [found[name] for name in sorted(found)]
+
+
+def outcome_patience_s(plan: Plan, metric: Metric, phase: int) -> float:
+    """Return how long an outcome may stay untold: three intervals of its source; a posted one a quarter of the soak.
+
+    That is a day at most, so that nobody is called blind in a quiet night.
+    """
+    if metric.query is not None:
+        return MISSED_INTERVALS * plan.source(metric.query.source).every_s
+    return min(DAY, max(plan.phases[phase].soak_s / 4, LATE_TICKS * USUAL_TICK_S))
+
+
+def _compares(metric: Metric) -> bool:
+    return metric.relative is not None or (metric.guard is not None and metric.guard.worse_than_v1)
 
 
 def _matters(plan: Plan, metric: Metric, phase: int) -> bool:
