@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossfade.core.evidence.sums import Tick
-from crossfade.core.look import Look
+from crossfade.core.look import KeptLook, KeptTick
 from crossfade.core.split import NOBODY, Split
 
 
@@ -171,31 +171,6 @@ class StoredEvent:
     data: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptTick:
-    """One tick and its place in the evidence."""
-
-    tick: Tick
-    revision: int | None
-    """Of the history when it was absorbed; None where a version kept it that did not note this."""
-    previous: int | None
-    """Number of the tick absorbed before it; None where the evidence began with this one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptLook:
-    """One look: what its decision rested on, what came of it, and the whole record where it said something new."""
-
-    look: Look
-    outcome: str
-    digest: bytes
-    """Of sentence and commands, as `core.look.digest` gives it."""
-    record: Mapping[str, object] | None = None
-    """Sentence, commands, gates and readings, for people."""
-    number: int = 0
-    """Given by the store: later ones are higher."""
-
-
 class Store(Protocol):
     """Where rollouts are kept."""
 
@@ -210,12 +185,6 @@ class Store(Protocol):
 
     async def rollouts(self) -> Sequence[str]:
         """Return the names of all rollouts, the latest first."""
-
-    async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
-        """Keep a tick and the evidence that includes it in one transaction; False if the tick was kept before."""
-
-    async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
-        """Keep one decision with its inputs."""
 
     async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
         """Keep ticks and the evidence that includes them all in one transaction; return how many were new.

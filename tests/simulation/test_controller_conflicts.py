@@ -184,7 +184,7 @@ async def test_a_rollback_by_hand_needs_neither_store_nor_telemetry(part: str) -
     def broken(*_: object, **__: object) -> None:
         raise UnreachableError("gone")
 
-    for name in ("append", "save_tick", "events") if part == "store" else ("closed_ticks", "recent"):
+    for name in ("append", "save_ticks", "events") if part == "store" else ("closed_ticks", "recent"):
         setattr(thing, name, broken)
     await controller.rollback("ada", "")
     assert (world.share, world.proxy.memory.killed, controller.rollout.state) == (0, True, State.ROLLED_BACK)

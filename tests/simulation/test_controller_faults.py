@@ -411,14 +411,14 @@ async def test_a_rollback_by_a_person_during_a_tick_that_decides_the_same_is_rec
     world = World()
     controller = await begun(world)
     await controller.promote("ada", "")
-    original = world.store.save_decision
+    original = world.store.save_look
 
     async def meanwhile(*arguments: Any) -> None:
         if not await triggers(world):
             await controller.rollback("bob", "mine")
         await original(*arguments)
 
-    setattr(world.store, "save_decision", meanwhile)  # noqa: B010 - a method is replaced
+    setattr(world.store, "save_look", meanwhile)  # noqa: B010 - a method is replaced
     await lived(world, controller, 4, 0.5, failures=2500)
     assert (await triggers(world), world.share) == (["person"], 0)
 
@@ -501,8 +501,8 @@ async def test_whatever_one_look_meets_the_next_ones_are_taken() -> None:
 
 CALLS = [
     ("store", "append"),
-    ("store", "save_tick"),
-    ("store", "save_decision"),
+    ("store", "save_ticks"),
+    ("store", "save_look"),
     ("proxy", "apply"),
     ("proxy", "observe"),
 ]

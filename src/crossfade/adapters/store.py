@@ -24,9 +24,9 @@ from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.jsonable import to_json
-from crossfade.core.look import Look
+from crossfade.core.look import KeptLook, KeptTick, Look
 from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
-from crossfade.ports import KeptLook, KeptTick, StoredEvent
+from crossfade.ports import StoredEvent
 
 SCHEMA_VERSION = 2
 KEPT_DECISIONS = 10_000
@@ -250,28 +250,6 @@ class SqlStore:
 
     # ── evidence ────────────────────────────────────────────────────────────────────────────────────────
 
-    async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
-        """Keep a tick and the evidence that includes it in one transaction.
-
-        Returns False, and changes nothing, where a tick of this number was kept before.
-        """
-        insert = postgresql.insert if self._postgresql else sqlite.insert
-        keep = insert(_ticks).values(rollout=rollout, number=tick.number, data=encode_tick(tick))
-        state = insert(_evidence).values(rollout=rollout, number=tick.number, state=evidence)
-        new, old = state.excluded.number, _evidence.c.number
-        async with self._transaction(write=True) as connection:
-            kept = await connection.execute(keep.on_conflict_do_nothing())
-            if kept.rowcount == 0:
-                return False
-            await connection.execute(
-                state.on_conflict_do_update(
-                    index_elements=[_evidence.c.rollout],
-                    # A late tick does not turn the number back.
-                    set_={"number": sa.case((new > old, new), else_=old), "state": state.excluded.state},
-                )
-            )
-        return True
-
     async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
         """Return the highest number of a kept tick and the latest evidence; None where no tick was kept."""
         query = sa.select(_evidence.c.number, _evidence.c.state).where(_of(_evidence, rollout))
@@ -322,15 +300,6 @@ class SqlStore:
         ]
 
     # ── decisions ───────────────────────────────────────────────────────────────────────────────────────
-
-    async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
-        """Keep one decision, made at plan time `at`, and let go of those beyond the latest KEPT_DECISIONS."""
-        values = {"rollout": rollout, "at": at, "data": to_json(decision).decode()}
-        beyond = sa.select(_decisions.c.id).where(_of(_decisions, rollout)).order_by(_decisions.c.id.desc())
-        last_old = beyond.offset(KEPT_DECISIONS).limit(1).scalar_subquery()
-        async with self._transaction(write=True) as connection:
-            await connection.execute(sa.insert(_decisions).values(values))
-            await connection.execute(sa.delete(_decisions).where(_of(_decisions, rollout), _decisions.c.id <= last_old))
 
     async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
         """Return the latest decisions, newest first, each with its plan time as `at`."""

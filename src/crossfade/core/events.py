@@ -25,11 +25,18 @@ class RolloutStarted(Event):
     digest: str
     """Of the plan: a rollout goes on only with the plan it started from."""
     by: str = ""
+    phase: str = ""
+    """Name of the first phase."""
+    speed: float = 1.0
+    """Plan seconds per real second of the controller's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerStarted(Event):
     """A controller took over; its generation outdates all earlier ones."""
+
+    speed: float = 1.0
+    """Plan seconds per real second of its clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,12 @@ So what is kept of a look is enough to decide again, on any machine that has the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from crossfade.core.decide import Decision, Outcome, RollBack, decide
-from crossfade.core.evidence import book
+from crossfade.core.evidence import book, watch
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.jsonable import to_json
@@ -39,6 +40,37 @@ class Look:
     """The requests that ended just before, where they were grossly bad: such a decision rests on nothing else."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLook:
+    """One look: what its decision rested on, what came of it, and the whole record where it said something new."""
+
+    look: Look
+    outcome: str
+    digest: bytes
+    """Of sentence and commands, as `digest` gives it."""
+    record: Mapping[str, object] | None = None
+    """Sentence, commands, gates and readings, for people."""
+    number: int = 0
+    """Given by the store: later ones are higher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTick:
+    """One tick and its place in the evidence."""
+
+    tick: Tick
+    revision: int | None
+    """Of the history when it was absorbed; None where a version kept it that did not note this."""
+    previous: int | None
+    """Number of the tick absorbed before it; None where the evidence began with this one."""
+
+
+def begin_attempt(plan: Plan, phase: int, at: float, speed: float) -> book.EvidenceState:
+    """Return the evidence of an attempt that begins in a phase at `at`, by a clock of that speed."""
+    begun = book.begin(plan, at, watch.USUAL_TICK_S * speed)
+    return book.enter_phase(plan, begun, phase, at)
+
+
 def decide_look(plan: Plan, rollout: Rollout, evidence: book.EvidenceState, look: Look) -> tuple[Observation, Decision]:
     """Return what the evidence says at a look, and what is to be done; `rollout` is as of `look.revision`."""
     seen = book.read(plan, evidence, look.due)
@@ -64,3 +96,17 @@ def digest(decision: Decision) -> bytes:
     """
     commands = [[type(command).__name__, command] for command in decision.commands]
     return blake2b(to_json([decision.sentence, commands]), digest_size=DIGEST_BYTES).digest()
+
+
+def record(plan: Plan, rollout: Rollout, seen: Observation | None, decision: Decision) -> dict[str, object]:
+    """Return a decision with all that was seen, as it is kept for people; `seen` is None for a window."""
+    return {
+        "outcome": decision.outcome.value,
+        "sentence": decision.sentence,
+        "phase": plan.phases[rollout.phase].name,
+        "state": rollout.state.value,
+        "revision": rollout.revision,
+        "commands": [type(command).__name__ for command in decision.commands],
+        "gates": [{"gate": g.text, "verdict": g.verdict.value, "evidence": g.evidence} for g in decision.gates],
+        "seen": seen,
+    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crossfade.core import events as e
 from crossfade.core.decide import (
@@ -23,13 +23,13 @@ from crossfade.core.decide import (
     Promote,
     RaiseAlert,
     RollBack,
-    decide,
 )
-from crossfade.core.evidence import book, watch
+from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
+from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_look, decide_window, digest, record
 from crossfade.core.machine import State, allowed, refusal
-from crossfade.core.observation import Blindness, Observation
+from crossfade.core.observation import Observation
 from crossfade.core.plan import Plan
 from crossfade.core.rollout import Rollout
 from crossfade.engine.apply import Drift, apply, compare, wanted_state
@@ -49,7 +49,7 @@ from crossfade.ports import Clock, NodeState, Proxy, ProxyState, RollbackSwitch,
 log = logging.getLogger("crossfade.controller")
 
 UNSAVED_TICKS = 10_000
-"""Ticks kept in memory while the store is down; older ones are in the evidence all the same."""
+"""Ticks, and looks, kept in memory while the store is down; older ticks are in the evidence all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +100,19 @@ class Controller:
         """Set to have a look at once."""
         self._parts = parts
         self._journal = Journal(parts.store, plan.name, listeners)
-        self._evidence = book.begin(plan, parts.clock.now(), watch.USUAL_TICK_S * parts.clock.speed)
+        self._evidence = begin_attempt(plan, 0, parts.clock.now(), parts.clock.speed)
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
         self._acting = asyncio.Lock()
         self._rollbacks = 0
         self._rolling = 0
         """Rollbacks that the proxy knows of and the history does not yet."""
-        self._unsaved: list[Tick] = []
-        self._saved: tuple[float, str] = (float("-inf"), "")
+        self._unsaved: list[KeptTick] = []
+        self._unkept: list[KeptLook] = []
+        self._told: tuple[float, str] = (float("-inf"), "")
+        """When the last whole record was made, and its outcome."""
+        self._looked: int | None = None
+        """The last tick at which a look was kept."""
         self._observed_at = float("-inf")
 
     @property
@@ -129,10 +133,13 @@ class Controller:
         journal.check_digest(self.plan.digest)
         fresh = journal.rollout.state is State.PENDING
         if fresh:
-            await journal.record(e.RolloutStarted(at=now, plan=self.plan.name, digest=self.plan.digest))
+            first = self.plan.phases[0].name
+            await journal.record(
+                e.RolloutStarted(at=now, plan=self.plan.name, digest=self.plan.digest, phase=first, speed=self._speed)
+            )
         else:
-            await journal.record(e.ControllerStarted(at=now))
-        await self._load_evidence(fresh)
+            await journal.record(e.ControllerStarted(at=now, speed=self._speed))
+        await self._load_evidence(fresh, now)
         await self._parts.proxy.start()
         async with self._acting:
             self.nodes = await self._parts.proxy.observe()
@@ -195,7 +202,6 @@ class Controller:
                 return
             await self._mend_drift()
             decision = await self._look(stored)
-            await self._keep(decision)
             await self._carry_out(decision.commands, before)
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────
@@ -203,13 +209,17 @@ class Controller:
     def _now(self) -> float:
         return self._parts.clock.now()
 
-    async def _load_evidence(self, fresh: bool) -> None:
+    @property
+    def _speed(self) -> float:
+        return self._parts.clock.speed
+
+    async def _load_evidence(self, fresh: bool, now: float) -> None:
         """Go on with the evidence that was kept, as far as the history has not gone past it since."""
         kept = None if fresh else await self._parts.store.evidence(self.plan.name)
         attempt, _, state = (kept[1] if kept else b"").partition(b"\n")
         rollout = self.rollout
         if attempt != str(rollout.attempt).encode():
-            self._evidence = self._begin_evidence(rollout.phase, self._now())
+            self._evidence = self._begin_evidence(rollout.phase, now)
             return
         self._evidence, self._attempt = book.load(self.plan, state), rollout.attempt
         if self._evidence.phase != rollout.phase:
@@ -217,8 +227,7 @@ class Controller:
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
         self._attempt = self.rollout.attempt
-        begun = book.begin(self.plan, at, watch.USUAL_TICK_S * self._parts.clock.speed)
-        return book.enter_phase(self.plan, begun, phase, at)
+        return begin_attempt(self.plan, phase, at, self._speed)
 
     def _closed_ticks(self) -> Sequence[Tick]:
         try:
@@ -228,59 +237,66 @@ class Controller:
             return ()
 
     def _absorb(self, ticks: Sequence[Tick]) -> None:
-        if ticks:
-            self._evidence = book.absorb(self.plan, self._evidence, ticks)
-            self._unsaved = [*self._unsaved, *ticks][-UNSAVED_TICKS:]
+        revision, last = self.rollout.revision, self._evidence.watch.last_number
+        for tick in ticks:
+            if last is None or tick.number > last:
+                self._unsaved.append(KeptTick(tick=tick, revision=revision, previous=last))
+                last = tick.number
+        del self._unsaved[:-UNSAVED_TICKS]
+        self._evidence = book.absorb(self.plan, self._evidence, ticks)
 
     async def _save_evidence(self) -> str | None:
         """Keep ticks with the evidence that includes them; return why that was not possible."""
         try:
             await self._journal.catch_up()
-            state = b"%d\n%b" % (self.rollout.attempt, book.dump(self._evidence)) if self._unsaved else b""
-            while self._unsaved:
-                await self._parts.store.save_tick(self.plan.name, self._unsaved[0], state)
-                del self._unsaved[0]
+            if self._unsaved:
+                state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
+                await self._parts.store.save_ticks(self.plan.name, self._unsaved, state)
+                self._unsaved = []
         except (StoreError, UnreachableError) as error:
             return str(error)
         return None
 
-    async def _look(self, store_error: str | None) -> Decision:
-        """Read the evidence and decide."""
-        now = self._now()
-        # What has not had the time to arrive is not missing.
-        due = now - self._parts.telemetry.lateness_s * self._parts.clock.speed
-        seen = book.read(self.plan, self._evidence, due)
-        if store_error is not None:
-            unseen = Blindness(what="store", since=now, reason=f"decisions can't be kept: {store_error}")
-            seen = replace(seen, blind=(*seen.blind, unseen))
-        self.seen = seen
+    async def _look(self, unkept: str | None) -> Decision:
+        """Read the evidence and decide; what was looked at is kept as soon as the store can."""
         drift = "; ".join(f"{name}: {what}" for name, what in self._drift().unreachable) or None
         self.around = Surroundings(rollback_ready=await self._parts.switch.ready(), drift=drift)
-        self.decision = decide(self.plan, self.rollout, seen, self.around, now)
+        now = self._now()
+        look = Look(
+            at=now,
+            # What has not had the time to arrive is not missing.
+            due=now - self._parts.telemetry.lateness_s * self._speed,
+            revision=self.rollout.revision,
+            tick=self._evidence.watch.last_number,
+            around=self.around,
+            unkept=unkept,
+        )
+        self.seen, self.decision = decide_look(self.plan, self.rollout, self._evidence, look)
+        self._keep(look, self.seen, self.decision)
+        await self._save_looks()
         return self.decision
 
-    async def _keep(self, decision: Decision) -> None:
-        """Store a decision that says something new, and one a minute all the same."""
-        real = self._parts.clock.monotonic()
-        at, last = self._saved
-        if decision.outcome.value == last and not decision.commands and real - at < self.pace.keep_decision_s:
+    def _keep(self, look: Look, seen: Observation | None, decision: Decision) -> None:
+        """Keep a look at a new tick; with its whole record where it says something new, and once a minute anyhow."""
+        real, outcome = self._parts.clock.monotonic(), decision.outcome.value
+        at, last = self._told
+        new = outcome != last or bool(decision.commands) or real - at >= self.pace.keep_decision_s
+        if not new and look.tick == self._looked:
             return
-        record = {
-            "outcome": decision.outcome.value,
-            "sentence": decision.sentence,
-            "phase": self.plan.phases[self.rollout.phase].name,
-            "state": self.rollout.state.value,
-            "revision": self.rollout.revision,
-            "commands": [type(command).__name__ for command in decision.commands],
-            "gates": [{"gate": g.text, "verdict": g.verdict.value, "evidence": g.evidence} for g in decision.gates],
-            "seen": _fields(self.seen),
-        }
+        self._looked = look.tick
+        if new:
+            self._told = (real, outcome)
+        told = record(self.plan, self.rollout, seen, decision) if new else None
+        self._unkept.append(KeptLook(look=look, outcome=outcome, digest=digest(decision), record=told))
+        del self._unkept[:-UNSAVED_TICKS]
+
+    async def _save_looks(self) -> None:
         try:
-            await self._parts.store.save_decision(self.plan.name, self._now(), record)
+            while self._unkept:
+                await self._parts.store.save_look(self.plan.name, self._unkept[0])
+                del self._unkept[0]
         except (StoreError, UnreachableError) as error:
-            log.error("a decision could not be kept: %s", error)
-            return
-        self._saved = (real, decision.outcome.value)
+            log.error("%d looks could not be kept yet: %s", len(self._unkept), error)
 
     # ── acting ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -397,14 +413,16 @@ class Controller:
         acting = self.rollout.state in (State.RUNNING, State.PAUSED, State.COMPLETED)
         if self.fenced or self._rolling or not acting:
             return False
-        looks = (self._parts.telemetry.recent(seconds) for seconds in self.pace.gross_s)
-        found = (book.gross(self.plan, recent, phase=self.rollout.phase) for recent in looks)
-        breach = next((breach for breach in found if breach is not None), None)
-        if breach is None:
-            return False
-        command = RollBack(trigger=breach.metric, reason=breach.sentence, users_hurt=breach.k2)
-        await self._roll_back_now(command, by="")
-        return True
+        for seconds in self.pace.gross_s:
+            window = self._parts.telemetry.recent(seconds)
+            decision = decide_window(self.plan, self.rollout, window)
+            if decision is not None:
+                now, last = self._now(), self._evidence.watch.last_number
+                look = Look(at=now, due=now, revision=self.rollout.revision, tick=last, window=window)
+                self._keep(look, None, decision)
+                await self._carry_out(decision.commands, self._rollbacks)
+                return True
+        return False
 
     async def _roll_back_now(self, command: RollBack, by: str) -> RollbackReport:
         if self.fenced:  # the other controller finds it at the proxy, and records it
@@ -526,7 +544,3 @@ class Controller:
         except KeyError:
             names = ", ".join(phase.name for phase in self.plan.phases)
             raise UsageError(f"there is no phase {name!r}; the plan has {names}") from None
-
-
-def _fields(seen: Observation) -> dict[str, object]:
-    return {name: getattr(seen, name) for name in Observation.__slots__}

@@ -13,8 +13,9 @@ from crossfade.adapters.store import KEPT_DECISIONS, check_numbers
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.jsonable import to_json
+from crossfade.core.look import KeptLook, KeptTick
 from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
-from crossfade.ports import KeptLook, KeptTick, StoredEvent
+from crossfade.ports import StoredEvent
 
 
 class MemoryStore:
@@ -92,15 +93,6 @@ class MemoryStore:
         with self._call("rollouts"):
             return list(reversed(self._events))
 
-    async def save_tick(self, rollout: str, tick: Tick, evidence: bytes) -> bool:
-        """Keep a tick and the evidence that includes it; False if the tick was kept before."""
-        with self._call("save_tick", write=True):
-            fresh = tick.number not in self._ticks[rollout]
-            if fresh:
-                self._ticks[rollout][tick.number] = KeptTick(tick=_same(tick), revision=None, previous=None)
-                self._evidence[rollout] = (max(self._ticks[rollout]), evidence)
-        return fresh
-
     async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
         """Return the highest number of a kept tick and the latest evidence."""
         with self._call("evidence"):
@@ -122,13 +114,6 @@ class MemoryStore:
             known = self._ticks[rollout]
             numbers = [number for number in sorted(known) if after is None or number > after]
             return [replace(known[number], tick=_same(known[number].tick)) for number in numbers[: max(limit, 0)]]
-
-    async def save_decision(self, rollout: str, at: float, decision: Mapping[str, object]) -> None:
-        """Keep one decision, made at plan time `at`."""
-        with self._call("save_decision", write=True):
-            kept = self._decisions[rollout]
-            kept.append(to_json({"at": at, **decision}))
-            del kept[:-KEPT_DECISIONS]
 
     async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
         """Return the latest decisions, newest first, each with its plan time as `at`."""

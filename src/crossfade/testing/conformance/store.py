@@ -15,10 +15,10 @@ import pytest
 
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.gates import Surroundings
-from crossfade.core.look import Look
+from crossfade.core.look import KeptLook, KeptTick, Look
 from crossfade.core.split import Version
 from crossfade.errors import ConflictError, StoreError
-from crossfade.ports import KeptLook, KeptTick, Store, StoredEvent
+from crossfade.ports import Store, StoredEvent
 
 Connect = Callable[[], Awaitable[Store]]
 
