@@ -106,7 +106,7 @@ def test_looking_only_where_a_verdict_can_change_decides_as_looking_after_each_t
     """On the same ticks the same phases, the same rollback, at the same times, for the same reasons."""
     scenario = Scenario(plan=SHORT, rate=5.0, users=43_200, defects=defects)
     often = run_once(scenario, 3, 0, Looking(coarse_s=600.0, fine_s=600.0, every_tick=True))
-    seldom = run_once(scenario, 3, 0, Looking(coarse_s=600.0, fine_s=600.0))
+    seldom = run_once(scenario, 3, 0, Looking(coarse_s=600.0, calm_s=600.0, fine_s=600.0))
     assert _acts(often.events) == _acts(seldom.events)
     assert (often.reason, often.v2_requests) == (seldom.reason, seldom.v2_requests)
 
@@ -129,7 +129,7 @@ def test_coarse_and_fine_ticks_tell_of_the_same_requests(scenario: Scenario) -> 
     world = World(replace(scenario, curve=Curve.DIURNAL, clustered=3, chronic=0.01), 1, 0)
     split = Split(everyone=2500, cohorts={"internal": 10_000, "beta": 2500})
     part = world.draw(1, BEGIN, BEGIN + HOUR, begun=BEGIN, split=split, ill=(FAILING,))
-    whole, pieces = world.whole(part), world.cut(part, 10.0)
+    whole, pieces = world.whole([part]), world.cut(part, 10.0)
     assert len(pieces) == 360
     for arm, cell in whole.items():
         mine = [cells[arm] for cells in pieces if arm in cells]
@@ -145,14 +145,18 @@ def test_the_draws_have_the_rates_that_were_asked_for() -> None:
     world = World(scenario, 5, 0)
     split = SHIPPED.phases[2].split
     part = world.draw(1, BEGIN, BEGIN + DAY, begun=BEGIN, split=split, ill=(replace(FAILING, region="eu"),))
-    users = [arm for arm in part.arms if arm.arm.cohort != "internal"]
-    total = sum(arm.requests for arm in users)
-    v2 = [arm for arm in users if arm.arm.version is Version.V2]
+    cells = {arm: cell for arm, cell in world.whole([part]).items() if arm.cohort != "internal"}
+    v2 = {arm: cell for arm, cell in cells.items() if arm.version is Version.V2}
+    total = sum(cell.requests for cell in cells.values())
     assert total == pytest.approx(50 * DAY, rel=0.01)
-    assert sum(arm.requests for arm in v2) / total == pytest.approx(0.25, abs=0.01)
+    assert sum(cell.requests for cell in v2.values()) / total == pytest.approx(0.25, abs=0.01)
+    assert world.seen(part, ()) == (
+        sum(cell.requests for cell in v2.values()),
+        sum(cell.failures for cell in v2.values()),
+    )
     for region, rate in (("eu", 0.05), ("us", 0.005)):
-        here = [arm for arm in v2 if arm.arm.region == region]
-        failed = sum(len(arm.failing) for arm in here) / sum(arm.requests for arm in here)
+        here = [cell for arm, cell in v2.items() if arm.region == region]
+        failed = sum(cell.failures for cell in here) / sum(cell.requests for cell in here)
         assert failed == pytest.approx(rate, rel=0.1)
 
 

@@ -1,17 +1,18 @@
 """Seeded draws: what all users do in a slice of time, as sums by arm, and the ticks that tell of it.
 
-A slice is drawn once. It can be told as one tick or cut into many: requests fall on the parts as a Poisson process's
-do, failures lie where they were drawn, so coarse and fine ticks tell of the same requests.
+A slice is drawn once. It can be told as one tick, alone or with its neighbours, or cut into many: requests fall on the
+parts as a Poisson process's do, failures lie where they were drawn, so coarse and fine ticks tell of the same requests.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossfade.core.evidence.sums import BIN_RATIO, BINS, Arm, Cell, Tick
 from crossfade.core.plan import Metric, MetricKind
@@ -29,7 +30,8 @@ from crossfade.simulation.model import (
     latency_median_ms,
     told_by_v1,
 )
-from crossfade.simulation.people import Floats, Group, Ints, make_groups
+from crossfade.simulation.people import Floats, Ints, make_people
+from crossfade.simulation.register import Named, Register
 from crossfade.simulation.traffic import DAY_S, HOUR_S, diurnal
 
 _SOURCES = frozenset({"simulation"})
@@ -37,31 +39,31 @@ _TIMING_MS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ArmDraw:
-    """What one arm's users did in a slice."""
-
-    arm: Arm
-    requests: int
-    failing: Ints
-    """(k,): the user behind each failure."""
-    failed_at: Floats
-    """(k,): when, as a part (0..1) of the slice."""
-    critical: int
-    """Of the failures, the first so many were no answer at all."""
-    missing: Mapping[str, int]
-    """By metric: answers in which the fact says no, or another value."""
-    bins: Ints
-    """(226,): answers by latency."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A stretch of time in which nothing changes but chance."""
+    """A stretch of time in which nothing changes but chance; sums by arm, in the order of `World.arms`."""
 
     number: int
     start: float
     end: float
-    arms: tuple[ArmDraw, ...]
+    requests: Ints
+    """(arms,)."""
+    failures: Ints
+    """(arms,)."""
+    failing: Ints
+    """(sum of failures,): the user behind each failure, arm by arm."""
+    failed_at: Floats
+    """The same shape: when, as a part (0..1) of the slice."""
+    critical: Ints
+    """(arms,): of the failures, the first so many were no answer at all."""
+    missing: Ints
+    """(facts, arms): answers in which the fact says no, or another value."""
+    bins: Ints
+    """(arms, bins that occur): answers by latency."""
+
+    def failed(self, arm: int) -> slice:
+        """Return where an arm's failures lie."""
+        first = int(self.failures[:arm].sum())
+        return slice(first, first + int(self.failures[arm]))
 
 
 class World:
@@ -70,11 +72,29 @@ class World:
     def __init__(self, scenario: Scenario, seed: int, run: int) -> None:
         self.scenario = scenario
         self._seed = (seed, run)
-        self.groups = make_groups(scenario, np.random.default_rng((seed, run, 0)))
+        self.people = make_people(scenario, np.random.default_rng((seed, run, 0)))
+        self.register = Register(len(self.people.everyone.ids))
         self.bursts = bursts_of(scenario, seed, run)
+        regions = scenario.regions
+        self.arms = tuple(
+            Arm(version, regions[group.region].name, group.cohort)
+            for group in self.people.groups
+            for version in (Version.V2, Version.V1)
+        )
+        staff = scenario.plan.staff_cohorts()
+        self.of_users = np.array([arm.version is Version.V2 and arm.cohort not in staff for arm in self.arms])
+        """(arms,): whether an arm's requests are V2's, of users who aren't staff."""
+        self._on_v2 = np.array([arm.version is Version.V2 for arm in self.arms])
+        self._region = np.repeat([group.region for group in self.people.groups], 2)
+        self._offsets = np.array([regions[group.region].offset_h for group in self.people.groups]).repeat(2)
         self._healthy = failure_baseline(scenario.plan)
         self._median = latency_median_ms(scenario.plan)
         self._facts = tuple(m for m in scenario.plan.metrics if m.kind in (MetricKind.AVAILABILITY, MetricKind.RATIO))
+        self._timings = tuple(m for m in scenario.plan.metrics if m.kind is MetricKind.TIMING)
+        self._breakers = tuple(m for m in scenario.plan.metrics if m.kind is MetricKind.BREAKER)
+        self._split: Split | None = None
+        self._spans = self._chronic_spans = np.zeros((0, 2), dtype=np.int64)
+        self._chances: dict[tuple[Defect, ...], Floats] = {}
 
     def draw(
         self, number: int, start: float, end: float, *, begun: float, split: Split, ill: Sequence[Defect]
@@ -84,182 +104,207 @@ class World:
         `begun` is the rollout's start, from which bursts are counted.
         """
         rng = np.random.default_rng((*self._seed, 1, number))
+        if split != self._split:
+            self._split = split
+            self._spans = self.people.everyone.sides(split, self.people.groups)
+            self._chronic_spans = self.people.chronic.sides(split, self.people.groups)
         burst = next((rate for a, b, rate in self.bursts if a <= start - begun < b), 0.0)
-        when = (start, end)
-        arms = [
-            self._arm(rng, group=group, version=version, split=split, when=when, burst=burst, ill=ill)
-            for group in self.groups
-            for version in (Version.V1, Version.V2)
-        ]
-        found = tuple(arm for arm in arms if arm is not None)
-        return Slice(number=number, start=start, end=end, arms=found)
+        middle = (start + end) / 2
+        drift = 1.0
+        load = self.scenario.rate * (end - start) * self.people.everyone.weights(self._spans)
+        if self.scenario.curve is Curve.DIURNAL:
+            load = load * diurnal((middle / HOUR_S + self._offsets) % 24)
+            drift = 1 + DRIFT * math.sin(2 * math.pi * middle / DAY_S)
+        requests = rng.poisson(load)
+        rates, critical = self._failure_rates(ill, drift, burst)
+        failures, failing, failed_at = self._failures(rng, requests, rates)
+        bad = self._bad_facts(ill)
+        return Slice(
+            number=number,
+            start=start,
+            end=end,
+            requests=requests,
+            failures=failures,
+            failing=failing,
+            failed_at=failed_at,
+            critical=rng.binomial(failures, critical),
+            missing=rng.binomial(requests, bad) if len(bad) else np.zeros((0, len(requests)), dtype=np.int64),
+            bins=rng.multinomial(requests, self._latencies(ill)),
+        )
 
     def cut(self, part: Slice, seconds: float) -> list[dict[Arm, Cell]]:
         """Return the cells of a slice by parts of about so many seconds."""
         parts = max(1, round((part.end - part.start) / seconds))
         rng = np.random.default_rng((*self._seed, 2, part.number))
         result: list[dict[Arm, Cell]] = [{} for _ in range(parts)]
-        for arm in part.arms:
-            for cells, cell in zip(result, self._parts(rng, arm, parts), strict=True):
+        for arm in np.flatnonzero(part.requests).tolist():
+            for cells, cell in zip(result, self._parts(rng, part, arm, parts), strict=True):
                 if cell.requests:
-                    cells[arm.arm] = cell
+                    cells[self.arms[arm]] = cell
         return result
 
-    def whole(self, part: Slice) -> dict[Arm, Cell]:
-        """Return the cells of a slice as those of one tick."""
-        return {
-            arm.arm: self._cell(
-                arm.arm.version,
-                arm.requests,
-                failing=arm.failing,
-                critical=arm.critical,
-                missing=arm.missing,
-                bins=arm.bins,
+    def whole(self, parts: Sequence[Slice]) -> dict[Arm, Cell]:
+        """Return the cells of slices that follow each other as those of one tick."""
+        requests, critical, missing, bins = (
+            np.sum([getattr(part, name) for part in parts], axis=0)
+            for name in ("requests", "critical", "missing", "bins")
+        )
+        times = [part.start + part.failed_at * (part.end - part.start) for part in parts]
+        cells = {}
+        for arm in np.flatnonzero(requests).tolist():
+            where = [part.failed(arm) for part in parts]
+            cells[self.arms[arm]] = self._cell(
+                arm,
+                int(requests[arm]),
+                failing=np.concatenate([part.failing[at] for part, at in zip(parts, where, strict=True)]),
+                times=np.concatenate([moments[at] for moments, at in zip(times, where, strict=True)]),
+                critical=int(critical[arm]),
+                missing=missing[:, arm],
+                bins=bins[arm],
             )
-            for arm in part.arms
-        }
+        return cells
 
-    # ── one arm ─────────────────────────────────────────────────────────────────────────────────────────
+    def seen(self, part: Slice, metrics: Collection[str]) -> tuple[int, int]:
+        """Return V2's requests of users in a slice, and those that failed or lack what one of the metrics counts."""
+        lacking = [row for row, metric in enumerate(self._facts) if metric.name in metrics and not _is_ratio(metric)]
+        bad = part.failures + part.missing[lacking].sum(axis=0)
+        return int(part.requests[self.of_users].sum()), int(bad[self.of_users].sum())
 
-    def _arm(
-        self,
-        rng: np.random.Generator,
-        *,
-        group: Group,
-        version: Version,
-        split: Split,
-        when: tuple[float, float],
-        burst: float,
-        ill: Sequence[Defect],
-    ) -> ArmDraw | None:
-        region = self.scenario.regions[group.region]
-        span = group.everyone.side(version, split.share_of(group.cohort or None))
-        weight = group.everyone.weight(span)
-        seconds, middle = when[1] - when[0], (when[0] + when[1]) / 2
-        load, drift = 1.0, 1.0
-        if self.scenario.curve is Curve.DIURNAL:
-            load = float(diurnal((middle / HOUR_S + region.offset_h) % 24))
-            drift = 1 + DRIFT * math.sin(2 * math.pi * middle / DAY_S)
-        requests = int(rng.poisson(self.scenario.rate * weight * seconds * load))
-        if not requests:
-            return None
-        sick = [d for d in ill if version is Version.V2 and d.region in (None, region.name)]
-        rate, critical = self._failure_rate(sick, drift, burst)
-        failing, failed_at = self._failures(
-            rng, group=group, version=version, span=span, requests=requests, rate=rate, split=split
-        )
-        return ArmDraw(
-            arm=Arm(version, region.name, group.cohort),
-            requests=requests,
-            failing=failing,
-            failed_at=failed_at,
-            critical=int(rng.binomial(len(failing), critical)),
-            missing={
-                metric.name: int(rng.binomial(requests, _missing(metric, sick)))
-                for metric in self._facts
-                if version is Version.V2 or told_by_v1(metric)
-            },
-            bins=rng.multinomial(requests, latency_bins(self._median, *_slowness(sick))),
-        )
+    # ── what is drawn from ──────────────────────────────────────────────────────────────────────────────
 
-    def _failure_rate(self, sick: Sequence[Defect], drift: float, burst: float) -> tuple[float, float]:
-        """Return V2's or V1's failure rate, and the part of the failures that are no answer at all."""
+    def _failure_rates(self, ill: Sequence[Defect], drift: float, burst: float) -> tuple[Floats, Floats]:
+        """Return, by arm, the failure rate, and the part of the failures that are no answer at all."""
         metrics = {metric.name: metric.kind for metric in self.scenario.plan.metrics}
-        rate, critical = self._healthy * drift, 0.0
-        for defect in sick:
+        rates, critical = np.full(len(self.arms), self._healthy * drift), np.zeros(len(self.arms))
+        for defect in ill:
             if metrics.get(defect.metric) is MetricKind.FAILURE_RATE:
-                rate = defect.value * drift
-        for defect in sick:
-            if metrics.get(defect.metric) is MetricKind.CRITICAL_ERRORS:
-                rate, critical = rate + defect.value, defect.value / (rate + defect.value)
-        return min(1.0, max(rate, burst)), critical
+                rates[self._sick(defect)] = defect.value * drift
+        for defect in ill:
+            if metrics.get(defect.metric) is MetricKind.CRITICAL_ERRORS and defect.value > 0:
+                sick = self._sick(defect)
+                rates[sick] += defect.value
+                critical[sick] = defect.value / rates[sick]
+        return np.clip(rates, burst, 1.0), critical
 
-    def _failures(
-        self,
-        rng: np.random.Generator,
-        *,
-        group: Group,
-        version: Version,
-        span: tuple[int, int],
-        requests: int,
-        rate: float,
-        split: Split,
-    ) -> tuple[Ints, Floats]:
-        """Draw who fails and when: `clustered` failures in a row for each user in trouble."""
-        scattered, chronic, size = rate, 0, self.scenario.clustered
-        if self.scenario.chronic and group.chronic_total > 0:
-            part = group.chronic.side(version, split.share_of(group.cohort or None))
-            share = group.chronic.weight(part) / max(group.everyone.weight(span), 1e-12)
-            scattered = rate * (1 - CHRONIC_SHARE)
-            chronic = int(rng.poisson(requests * rate * CHRONIC_SHARE * share / group.chronic_total))
-        count = int(rng.binomial(requests, scattered / size)) if scattered < size else requests
-        users = group.everyone.pick(span, rng.random(count))
+    def _sick(self, defect: Defect) -> NDArray[np.bool_]:
+        """Tell which arms a defect befalls."""
+        here = [defect.region in (None, region.name) for region in self.scenario.regions]
+        return np.asarray(self._on_v2 & np.array(here)[self._region])
+
+    def _bad_facts(self, ill: Sequence[Defect]) -> Floats:
+        """Return the share of answers without what a fact counts, shape (facts, arms); 0 where nobody tells it."""
+        found = np.zeros((len(self._facts), len(self.arms)))
+        for row, metric in enumerate(self._facts):
+            found[row] = np.where(self._on_v2 | told_by_v1(metric), fact_baseline(metric), 0.0)
+            for defect in ill:
+                if defect.metric == metric.name:
+                    found[row, self._sick(defect)] = 1 - defect.value
+        return found
+
+    def _latencies(self, ill: Sequence[Defect]) -> Floats:
+        """Return the probability of each latency bin by arm, shape (arms, bins that occur)."""
+        slow = tuple(defect for defect in ill if defect.effect is not Effect.RATE)
+        if slow not in self._chances:
+            table = np.empty((len(self.arms), BINS))
+            for arm in range(len(self.arms)):
+                mine = [defect for defect in slow if self._sick(defect)[arm]]
+                table[arm] = latency_bins(self._median, *_slowness(mine))
+            self._chances[slow] = table[:, : int(np.flatnonzero(table.any(axis=0)).max()) + 1]
+        return self._chances[slow]
+
+    def _failures(self, rng: np.random.Generator, requests: Ints, rates: Floats) -> tuple[Ints, Ints, Floats]:
+        """Draw who fails and when: failures by arm, then users and moments in the order of the arms.
+
+        `clustered` failures at once for each user in trouble.
+        """
+        size, chronic = self.scenario.clustered, self.people.chronic_total > 0
+        scattered = rates * (1 - CHRONIC_SHARE) if chronic else rates
+        counts = rng.binomial(requests, scattered / size)
+        who = self.people.everyone.pick(self._spans, counts, rng)
         if chronic:
-            users = np.concatenate([users, group.chronic.pick(part, rng.random(chronic))])
-        at = rng.random(len(users))
-        failing, failed_at = np.repeat(users, size)[:requests], np.repeat(at, size)[:requests]
-        return failing, failed_at
+            weights = self.people.everyone.weights(self._spans)
+            share = self.people.chronic.weights(self._chronic_spans) / np.maximum(weights, 1e-12)
+            more = rng.poisson(requests * rates * CHRONIC_SHARE * share / self.people.chronic_total / size)
+            who = np.concatenate([who, self.people.chronic.pick(self._chronic_spans, more, rng)])
+            arms = np.concatenate([_repeat(counts), _repeat(more)])
+            who = who[np.argsort(arms, kind="stable")]
+            counts = counts + more
+        failures, at = np.minimum(counts * size, requests), rng.random(len(who))
+        if size > 1 or chronic:
+            who, at = np.repeat(who, size), np.repeat(at, size)
+            place = np.arange(len(who)) - np.repeat(np.cumsum(counts * size) - counts * size, counts * size)
+            kept = place < np.repeat(failures, counts * size)
+            who, at = who[kept], at[kept]
+        return failures, who, at
 
     # ── cells ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _parts(self, rng: np.random.Generator, arm: ArmDraw, parts: int) -> list[Cell]:
+    def _parts(self, rng: np.random.Generator, part: Slice, arm: int, parts: int) -> list[Cell]:
         """Cut one arm into equal parts of time; its requests fall on them as a Poisson process's do."""
-        where = np.minimum((arm.failed_at * parts).astype(np.int64), parts - 1)
+        total, mine = int(part.requests[arm]), part.failed(arm)
+        where = np.minimum((part.failed_at[mine] * parts).astype(np.int64), parts - 1)
         failures = np.bincount(where, minlength=parts)
-        good = rng.multinomial(arm.requests - len(where), np.full(parts, 1 / parts))
-        requests = failures + good
+        requests = failures + rng.multinomial(total - len(where), np.full(parts, 1 / parts))
         owners = np.repeat(np.arange(parts), requests)
-        bins = rng.permutation(np.repeat(np.arange(BINS), arm.bins))
-        bounds = np.concatenate([[0], np.cumsum(requests)])
-        missing = {}
-        for name, count in arm.missing.items():
-            chosen = owners[rng.permutation(arm.requests)[:count]] if count else owners[:0]
-            missing[name] = np.bincount(chosen, minlength=parts)
+        width = part.bins.shape[1]
+        mixed = rng.permutation(np.repeat(np.arange(width), part.bins[arm]))
+        bins = np.bincount(owners * width + mixed, minlength=parts * width).reshape(parts, width)
+        missing = np.zeros((len(self._facts), parts), dtype=np.int64)
+        for row, count in enumerate(part.missing[:, arm].tolist()):
+            if count:
+                missing[row] = np.bincount(owners[rng.permutation(total)[:count]], minlength=parts)
+        critical = np.bincount(where[: part.critical[arm]], minlength=parts)
+        order = np.argsort(where, kind="stable")
+        failing, ends = part.failing[mine][order], np.cumsum(failures)
+        starts = part.start + np.arange(parts) * (part.end - part.start) / parts
         return [
             self._cell(
-                arm.arm.version,
+                arm,
                 int(requests[index]),
-                failing=arm.failing[where == index] if failures[index] else arm.failing[:0],
-                critical=int((where[: arm.critical] == index).sum()),
-                missing={name: int(counts[index]) for name, counts in missing.items()},
-                bins=np.bincount(bins[bounds[index] : bounds[index + 1]], minlength=BINS),
+                failing=failing[ends[index] - failures[index] : ends[index]],
+                times=np.full(failures[index], starts[index]),
+                critical=int(critical[index]),
+                missing=missing[:, index],
+                bins=bins[index],
             )
             for index in range(parts)
         ]
 
     def _cell(
-        self, version: Version, requests: int, *, failing: Ints, critical: int, missing: Mapping[str, int], bins: Ints
+        self, arm: int, requests: int, *, failing: Ints, times: Floats, critical: int, missing: Ints, bins: Ints
     ) -> Cell:
-        facts, timings = {}, {}
-        for metric in self.scenario.plan.metrics:
-            if metric.name in missing:
-                no = missing[metric.name]
-                yes, other = (metric.fact_value, "other") if metric.kind is MetricKind.RATIO else ("1", "0")
+        facts, timings, on_v2 = {}, {}, self.arms[arm].version is Version.V2
+        for metric, no in zip(self._facts, missing.tolist(), strict=True):
+            if on_v2 or told_by_v1(metric):
+                yes, other = (metric.fact_value, "other") if _is_ratio(metric) else ("1", "0")
                 facts[metric.fact] = Counter({yes: requests - no, other: no} if no else {yes: requests})
-            elif metric.kind is MetricKind.BREAKER and version is Version.V2:
-                facts[metric.fact] = Counter(closed=requests)
-            elif metric.kind is MetricKind.TIMING:
-                timings[metric.fact] = (requests, requests * (metric.baseline or _TIMING_MS))
+        if on_v2:
+            facts |= {metric.fact: Counter(closed=requests) for metric in self._breakers}
+        for metric in self._timings:
+            timings[metric.fact] = (requests, requests * (metric.baseline or _TIMING_MS))
         used = np.flatnonzero(bins)
         return Cell(
             requests=requests,
             failures=len(failing),
             critical=critical,
-            failing_users=set(failing.tolist()),
+            failing_users=Named(failing, times) if len(failing) else set(),
             latency=Counter(dict(zip(used.tolist(), bins[used].tolist(), strict=True))),
             facts=facts,
             timings=timings,
         )
 
 
+def _is_ratio(metric: Metric) -> bool:
+    return metric.kind is MetricKind.RATIO
+
+
+def _repeat(counts: Ints) -> Ints:
+    return np.repeat(np.arange(len(counts)), counts)
+
+
 def tick(number: int, start: float, length: float, cells: Mapping[Arm, Cell]) -> Tick:
     """Return a tick that a collector reported; simulated ticks are numbered in a row, whatever their length."""
     return Tick(number=number, start=start, length=length, cells=cells, sources=_SOURCES)
-
-
-def _missing(metric: Metric, sick: Sequence[Defect]) -> float:
-    found = [defect.value for defect in sick if defect.metric == metric.name]
-    return 1 - found[-1] if found else fact_baseline(metric)
 
 
 def _slowness(sick: Sequence[Defect]) -> tuple[float, float]:
@@ -287,7 +332,7 @@ def latency_bins(median_ms: float, shift: float, tail: float) -> Floats:
         upto = np.array([0.5 * (1 + math.erf(value)) for value in z])
         upto[-1] = 1.0
         found = np.diff(upto, prepend=0.0)
-        found[found < 1e-9] = 0.0
+        found[found < 1e-7] = 0.0
         _LATENCIES[key] = found / found.sum()
     return _LATENCIES[key]
 

@@ -2,17 +2,17 @@
 
 A run goes through a plan in slices of an hour and looks closer only where that can change a verdict:
 
-- Evidence of harm is asked after each slice. Where it comes within one unit of ln of its bar (or passes it), the slice
-  is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the rollback comes
-  at the end of the tick that shows it.
+- Evidence of harm is asked after each slice, or after a day of them while it is far from its bar. What it may have risen
+  to meanwhile is followed by the minute (`screen`). Where it comes within one unit of ln of its bar (or passes it), the
+  slice is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the rollback
+  comes at the end of the tick that shows it.
 - A phase can't be left before its soak is over, so gates are asked at the soak's end and after each slice from then on;
   a slice after which they have passed is gone through tick by tick, to find when.
 - A defect that fails nearly every request is watched by the second for its first minute, with the fast path of `gross`.
 
-So decisions are those of a look after each tick of ten seconds, but for two things. Evidence that passes its bar and
-falls back by more than e within one hour is missed (without a defect one chance in three at the bar, of the one in a
-hundred that the plan allows), and so are gates that pass for a part of an hour. And counts per ten minutes
-(`users.distinct`) are counts per hour where nobody looks closely: who fails twice within an hour then counts once.
+So decisions are those of a look after each tick of ten seconds, but for two things. Evidence of other kinds than first
+failures that passes its bar and falls back by more than e within one look is missed, and so are gates that pass for a
+part of an hour.
 Approvals are given as soon as all else has passed; a rollback ends a run.
 """
 
@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 
 from crossfade.core import events as e
 from crossfade.core.decide import (
@@ -47,13 +48,17 @@ from crossfade.core.plan import Action, GateKind, MetricKind, Plan
 from crossfade.core.rollout import Rollout, evolve
 from crossfade.core.split import Version
 from crossfade.core.verdict import Verdict
+from crossfade.simulation import screen
 from crossfade.simulation.draws import Slice, World, tick
 from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
+from crossfade.simulation.register import Marked
 
 _AROUND = Surroundings(rollback_ready=True)
 _NEAR = 1.0
 """Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
 _CHUNK_MAX = 24
+_BATCH = 30
+"""Ticks that are told at once where only harm could end them."""
 _GROSS_RATE = 0.5
 """Failure rate of a defect from which on the fast path is worth looking with."""
 _GROSS_S = 60.0
@@ -72,6 +77,8 @@ class Looking:
     """How closely a run is looked at. The defaults give what every tick would give, as the module says."""
 
     coarse_s: float = 3600.0
+    calm_s: float = 86_400.0
+    """While nothing is near, slices are told together, in ticks of so long at most; a day is a multiple of it."""
     fine_s: float = 10.0
     every_tick: bool = False
     """Ticks of `fine_s` all along, and a decision after each of them: what a live controller does."""
@@ -148,7 +155,8 @@ class _Run:
         self.rollout = Rollout(name=self.plan.name)
         self.now = BEGIN
         self._record(e.RolloutStarted(at=BEGIN, plan=self.plan.name, digest=self.plan.digest))
-        self.evidence = book.begin(self.plan, BEGIN, looking.fine_s)
+        failing = Marked(register=self.world.register)
+        self.evidence = replace(book.begin(self.plan, BEGIN, looking.fine_s), failing=failing)
         self.phases = [_Phase(self.plan.phases[0].name, BEGIN)]
         self.staff = self.plan.staff_cohorts()
         self.ticks = self.slices = self.requests = self.failed = 0
@@ -196,18 +204,19 @@ class _Run:
 
     def _step(self, end: float) -> None:
         """Go on by a chunk of slices; by one, closely, where it matters."""
+        self.world.register.keep()
         parts = self._draw_chunk(end)
         if self.looking.every_tick:
             for part in parts:
                 self._closely(part, look=True)
             return
         if not self._hopeless(parts[0]):
-            ticks = [self._coarse(part, offset) for offset, part in enumerate(parts)]
-            after = book.absorb(self.plan, self.evidence, ticks)
-            if self._is_quiet(after) and self._may_leave(after, parts[0]):
+            after = self._absorb(self._coarse(parts))
+            quiet = self._is_quiet(after, parts)
+            if quiet and self._may_leave(after, parts[0]):
                 self._closely(parts[0], look=True)
                 return
-            if self._is_quiet(after):
+            if quiet and (len(parts) == 1 or self._is_steady(after, parts[0])):
                 self._accept(after, parts)
                 self.chunk = min(2 * self.chunk, _CHUNK_MAX)
                 return
@@ -217,16 +226,32 @@ class _Run:
             if self.rollout.state is not State.RUNNING:
                 return
 
-    def _coarse(self, part: Slice, offset: int = 0) -> Tick:
-        return tick(self.ticks + offset, part.start, part.end - part.start, self.world.whole(part))
+    def _absorb(self, ticks: Sequence[Tick]) -> book.EvidenceState:
+        self.world.register.firsts.clear()
+        return book.absorb(self.plan, self.evidence, ticks)
+
+    def _coarse(self, parts: Sequence[Slice]) -> list[Tick]:
+        """Return slices as ticks of a quarter of a day at most."""
+        by_time = groupby(parts, lambda part: (part.start - BEGIN) // self.looking.calm_s)
+        groups = [list(group) for _, group in by_time]
+        return [
+            tick(self.ticks + offset, group[0].start, group[-1].end - group[0].start, self.world.whole(group))
+            for offset, group in enumerate(groups)
+        ]
 
     def _carefully(self, part: Slice) -> None:
         if not self._hopeless(part):
-            after = book.absorb(self.plan, self.evidence, [self._coarse(part)])
-            if self._is_quiet(after):
+            after = self._absorb(self._coarse([part]))
+            if self._is_quiet(after, [part]):
                 self._accept(after, [part])
                 return
         self._closely(part, look=False)
+
+    def _is_steady(self, after: book.EvidenceState, first: Slice) -> bool:
+        """Tell whether nothing has happened since `first` that a gate may ask the time of."""
+        before, now = self.evidence.watch, after.watch
+        pairs = ((before.stable_since, now.stable_since), (before.no_critical_since, now.no_critical_since))
+        return all(new in (old, first.start) for old, new in pairs)
 
     def _may_leave(self, after: book.EvidenceState, part: Slice) -> bool:
         """Tell whether a slice after the soak ends with all gates passed, so that its ticks tell when they did."""
@@ -238,9 +263,9 @@ class _Run:
 
     def _accept(self, after: book.EvidenceState, parts: Sequence[Slice]) -> None:
         self.evidence = after
-        self.ticks += len(parts)
+        self.ticks = (after.watch.last_number or 0) + 1
         for part in parts:
-            self._count(part.start, self.world.whole(part) if self.taken else None, part)
+            self._count(part.start, *self.world.seen(part, self.taken))
         self.now = parts[-1].end
         if self._asks_gates():
             self._look(parts[-1].end - parts[-1].start)
@@ -256,13 +281,16 @@ class _Run:
         pieces = self.world.cut(part, length)
         length = (part.end - part.start) / len(pieces)
         ticks = [tick(self.ticks + i, part.start + i * length, length, cells) for i, cells in enumerate(pieces)]
-        phase = self.rollout.phase
-        for index, one in enumerate(ticks):
-            self.evidence = book.absorb(self.plan, self.evidence, [one])
-            self._count(one.start, one.cells)
-            self.now = part.end if index + 1 == len(ticks) else one.start + length
-            self.ticks += 1
-            breach = gross.gross(self.plan, one, phase=phase) if by_second else None
+        phase, done = self.rollout.phase, 0
+        while done < len(ticks):
+            step = ticks[done : done + (1 if look or by_second else self._until_shown(ticks[done:]))]
+            done += len(step)
+            self.evidence = self._absorb(step)
+            for one in step:
+                self._count(one.start, *self._seen(one.cells))
+            self.ticks += len(step)
+            self.now = part.end if done == len(ticks) else step[-1].start + length
+            breach = gross.gross(self.plan, step[-1], phase=phase) if by_second else None
             if breach is not None:
                 self._roll_back(RollBack(trigger=breach.metric, reason=breach.sentence))
             elif look or self.evidence.shown_at:
@@ -272,10 +300,29 @@ class _Run:
         if not look and self._asks_gates():
             self._look(part.end - part.start)
 
-    def _is_quiet(self, after: book.EvidenceState) -> bool:
+    def _until_shown(self, ticks: Sequence[Tick]) -> int:
+        """Return how many ticks there are up to the one that shows harm; a batch of them where none does."""
+        if self.evidence.shown_at:
+            return 1
+        batch = ticks[:_BATCH]
+        shown = self._absorb(batch).shown_at
+        return next((index + 1 for index, one in enumerate(batch) if one.start in shown.values()), len(batch))
+
+    def _is_quiet(self, after: book.EvidenceState, parts: Sequence[Slice]) -> bool:
+        """Tell whether harm stayed well away from its bars, at the slices' end and on the way."""
         if after.shown_at:
             return False
         harm = evidence_now(after.layout, after.streams)
+        risen = screen.highest(
+            after.layout,
+            self.evidence.streams,
+            split=self.plan.phases[self.rollout.phase].split,
+            regions=self.evidence.regions.slots,
+            firsts=self.world.register.firsts,
+            begin=parts[0].start,
+            end=parts[-1].end,
+        )
+        harm |= {name: max(value, harm[name]) for name, value in risen.items()}
         for metric in self.acting:
             value = harm.get(metric.name)
             if value is not None and is_paced(metric):
@@ -335,25 +382,22 @@ class _Run:
         edges = [edge for a, b, _ in self.world.bursts for edge in (a, b) if edge > start - BEGIN]
         return BEGIN + min([whole * self.looking.coarse_s, *edges])
 
-    def _count(self, start: float, cells: Mapping[Arm, Cell] | None, part: Slice | None = None) -> None:
+    def _count(self, start: float, requests: int, failed: int) -> None:
         """Count V2's requests of users: in the phase, and with what failed of them since the onset."""
         begun = [at for d in self.scenario.defects if (at := self._begins(d)) is not None and at <= start]
         if begun and self.onset is None:
             self.onset = min(begun)
             self.requests = self.failed = 0
-        if cells is None and part is not None:
-            mine = [a for a in part.arms if a.arm.version is Version.V2 and a.arm.cohort not in self.staff]
-            requests, failed = sum(a.requests for a in mine), sum(len(a.failing) for a in mine)
-        else:
-            seen = [c for a, c in (cells or {}).items() if a.version is Version.V2 and a.cohort not in self.staff]
-            requests, failed = sum(cell.requests for cell in seen), sum(self._bad(cell) for cell in seen)
         self.requests += requests
         self.failed += failed
         self.phases[-1].v2_requests += requests
 
-    def _bad(self, cell: Cell) -> int:
-        facts = [m for m in self.plan.metrics if m.name in self.taken and m.kind is MetricKind.AVAILABILITY]
-        return cell.failures + sum(cell.facts[metric.fact]["0"] for metric in facts if metric.fact in cell.facts)
+    def _seen(self, cells: Mapping[Arm, Cell]) -> tuple[int, int]:
+        """Return V2's requests of users in a tick, and those that failed or lack what a defect takes away."""
+        mine = [c for a, c in cells.items() if a.version is Version.V2 and a.cohort not in self.staff]
+        facts = [m.fact for m in self.plan.metrics if m.name in self.taken and m.kind is MetricKind.AVAILABILITY]
+        lacking = sum(cell.facts[fact]["0"] for cell in mine for fact in facts if fact in cell.facts)
+        return sum(cell.requests for cell in mine), sum(cell.failures for cell in mine) + lacking
 
     # ── deciding ────────────────────────────────────────────────────────────────────────────────────────
 

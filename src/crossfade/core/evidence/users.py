@@ -63,6 +63,10 @@ class Failing:
     hurt_unknown: int = 0
     """Failures on V2 in this phase without a user."""
 
+    def count(self, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
+        """Count a tick's failures; the simulator keeps its users in arrays and overrides this."""
+        return _count(self, start, cells)
+
 
 @dataclass(frozen=True, slots=True)
 class Units:
@@ -78,6 +82,10 @@ def count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> 
 
     A user who fails on both versions within one tick (a promotion moved them) is no first failure of either.
     """
+    return failing.count(start, cells)
+
+
+def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
     block = int(start // BLOCK_S)
     done = {Version.V1: failing.block_v1, Version.V2: failing.block_v2}
     if block != failing.block:
