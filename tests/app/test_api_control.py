@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from yarl import URL
 
+from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app.api import Served, make_api
 from crossfade.app.planfile import load_plan
 from crossfade.core.split import bucket_of
@@ -52,7 +53,7 @@ def proxy() -> FakeProxy:
 
 
 @pytest.fixture
-async def api(proxy: FakeProxy) -> AsyncIterator[Asked]:
+async def api(proxy: FakeProxy, tmp_path: Path) -> AsyncIterator[Asked]:
     """A controller on the shipped fakes behind a real server."""
     clock, store = ManualClock(), MemoryStore()
     telemetry = FakeTelemetry()
@@ -60,7 +61,10 @@ async def api(proxy: FakeProxy) -> AsyncIterator[Asked]:
     parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
     controller = Controller(PLAN, parts)
     await controller.start()
-    served = Served(controller=controller, store=store, telemetry=telemetry, clock=clock, token=TOKEN)
+    outcomes = PostedOutcomes(PLAN, tmp_path, key=b"", tick_s=10)
+    served = Served(
+        controller=controller, store=store, telemetry=telemetry, clock=clock, outcomes=outcomes, token=TOKEN
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(make_api(served), log_level="error", lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))

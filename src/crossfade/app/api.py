@@ -12,10 +12,11 @@ import orjson
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
+from crossfade.adapters.outcomes import Posted, PostedOutcomes
 from crossfade.app import views
 from crossfade.app.telemetry import exposition
 from crossfade.core.rollout import Rollout
@@ -30,6 +31,9 @@ _STATUS: tuple[tuple[type[CrossfadeError], int], ...] = (
     (ProxyError, 502),
     (StoreError, 503),
 )
+
+_AHEAD_S = 60.0
+"""Plan seconds that a poster's clock may be ahead of ours."""
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -49,6 +53,27 @@ class AskRetry(Ask):
     """A retry may name its phase."""
 
     phase: str | None = Field(default=None, max_length=200)
+
+
+class PostedOutcome(BaseModel):
+    """One outcome of one user."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    metric: str = Field(max_length=64)
+    user: str = Field(min_length=1, max_length=512)
+    value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    at: Annotated[AwareDatetime | None, Field(strict=False)] = None
+    region: str = Field(default="", max_length=256)
+    id: str = Field(default="", max_length=200)
+
+
+class AskOutcomes(BaseModel):
+    """A batch: all of it is taken, or nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcomes: Annotated[list[PostedOutcome], Field(min_length=1, max_length=1000)]
 
 
 class ProblemResponse(JSONResponse):
@@ -86,6 +111,7 @@ class Served:
     store: Store
     telemetry: Telemetry
     clock: Clock
+    outcomes: PostedOutcomes
     token: str
 
     def status(self) -> Response:
@@ -110,6 +136,7 @@ def make_api(served: Served) -> FastAPI:
     router = APIRouter(prefix="/api/v1/rollouts/{name}", dependencies=[Depends(served.check)])
     _add_reads(router, served)
     _add_verbs(router, served)
+    _add_outcomes(router, served)
     app.include_router(router)
     return app
 
@@ -166,6 +193,39 @@ def _add_verbs(router: APIRouter, served: Served) -> None:
     async def retry(ask: AskRetry) -> Response:
         await controller.retry(ask.phase, ask.by, ask.reason)
         return served.status()
+
+
+def _add_outcomes(router: APIRouter, served: Served) -> None:
+    controller = served.controller
+
+    @router.post("/outcomes")
+    async def outcomes(ask: AskOutcomes) -> Response:
+        now, rollout = served.clock.now(), controller.rollout
+        posted = [_read_outcome(index, one, served, now) for index, one in enumerate(ask.outcomes)]
+        if wrong := [problem for _, problem in posted if problem]:
+            raise UsageError("; ".join(wrong))
+        fates = served.outcomes.take(
+            [one for one, _ in posted],
+            split=rollout.wanted_split(controller.plan),
+            killed=rollout.wanted_killed,
+            phase_since=rollout.phase_since,
+            now=now,
+        )
+        return Json({fate.value: count for fate, count in fates.items()})
+
+
+def _read_outcome(index: int, one: PostedOutcome, served: Served, now: float) -> tuple[Posted, str]:
+    """Return an outcome as it is counted, and what is wrong with it; nothing where nothing is."""
+    names, problem = served.outcomes.names, ""
+    at = None if one.at is None else served.clock.plan_time(one.at.timestamp())
+    if one.metric not in names:
+        known = f"it has {', '.join(names)}" if names else "it has none"
+        problem = f"outcomes.{index}.metric: {one.metric!r} is no posted outcome of the plan; {known}"
+    elif not one.user.strip():
+        problem = f"outcomes.{index}.user: is blank; write the key by which the proxy knows the user"
+    elif at is not None and at > now + _AHEAD_S:
+        problem = f"outcomes.{index}.at: lies in the future; leave it out for now"
+    return Posted(outcome=one.metric, user=one.user, value=one.value, at=at, region=one.region, id=one.id), problem
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
+from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
 from crossfade.app.api import Served, make_api
@@ -27,12 +28,14 @@ from crossfade.core.plan import Plan
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.rollback import RollbackReport, roll_back
 from crossfade.errors import UnreachableError, UsageError
+from crossfade.ports import MetricsSource
 
 log = logging.getLogger("crossfade")
 
 TELEMETRY_KEY = "telemetry.key"
 PROXY_FOLDER = "proxy"
 STORE_FILE = "store.db"
+OUTCOMES_FOLDER = "outcomes"
 EPOCH_FILE = "epoch"
 
 
@@ -45,6 +48,8 @@ class _App:
     proxy: HaproxyProxy
     switch: HaproxyRollback
     collector: Collector
+    outcomes: PostedOutcomes
+    sources: tuple[MetricsSource, ...]
     store: SqlStore
     controller: Controller
     clock: SystemClock
@@ -116,11 +121,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
+    key = _kept_key(folder / TELEMETRY_KEY)
     collector = Collector(
         clock=clock,
         tick_s=settings.tick_s,
         lateness_s=settings.lateness_s,
-        key=_kept_key(folder / TELEMETRY_KEY),
+        key=key,
         port=_kept_port(folder / "collector.port"),
     )
     database = settings.database or f"sqlite:///{folder / STORE_FILE}"
@@ -128,15 +134,19 @@ def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
     proxy_folder = folder / PROXY_FOLDER
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
     switch = HaproxyRollback(proxy_folder)
-    parts = Parts(store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock)
+    outcomes = PostedOutcomes(plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s)
+    sources: tuple[MetricsSource, ...] = (outcomes,)
+    parts = Parts(store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock, sources=sources)
     controller = Controller(plan, parts)
     collector.on_failure = controller.wake.set
-    return _App(plan, folder, proxy, switch, collector, store, controller, clock)
+    return _App(plan, folder, proxy, switch, collector, outcomes, sources, store, controller, clock)
 
 
 async def _begin(app: _App, settings: Settings) -> None:
     await app.store.open()
     await app.collector.start()
+    for source in app.sources:
+        await source.start()
     await app.controller.start()
     log.info(
         "%s: clients at %s, a tick is %g s of plan time at speed %g",
@@ -149,7 +159,14 @@ async def _begin(app: _App, settings: Settings) -> None:
 
 async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop: asyncio.Event) -> None:
     token = new_token()
-    served = Served(controller=app.controller, store=app.store, telemetry=app.collector, clock=app.clock, token=token)
+    served = Served(
+        controller=app.controller,
+        store=app.store,
+        telemetry=app.collector,
+        clock=app.clock,
+        outcomes=app.outcomes,
+        token=token,
+    )
     config = uvicorn.Config(make_api(served), log_level="warning", access_log=False, lifespan="off")
     server = _Server(config)
     host, port = api_socket.getsockname()[:2]
@@ -177,6 +194,8 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     if ours and stop_proxy:
         await app.proxy.stop()
     await app.proxy.close()
+    for source in app.sources:
+        await source.close()
     await app.collector.close()
     await app.store.close()
     if ours and not stop_proxy:

@@ -44,7 +44,17 @@ from crossfade.errors import (
     UnreachableError,
     UsageError,
 )
-from crossfade.ports import Clock, NodeState, Proxy, ProxyState, RollbackSwitch, Store, StoredEvent, Telemetry
+from crossfade.ports import (
+    Clock,
+    MetricsSource,
+    NodeState,
+    Proxy,
+    ProxyState,
+    RollbackSwitch,
+    Store,
+    StoredEvent,
+    Telemetry,
+)
 
 log = logging.getLogger("crossfade.controller")
 
@@ -75,6 +85,7 @@ class Parts:
     switch: RollbackSwitch
     telemetry: Telemetry
     clock: Clock
+    sources: Sequence[MetricsSource] = ()
 
 
 class Controller:
@@ -231,10 +242,19 @@ class Controller:
 
     def _closed_ticks(self) -> Sequence[Tick]:
         try:
-            return self._parts.telemetry.closed_ticks()
+            ticks = self._parts.telemetry.closed_ticks()
         except Exception:  # without ticks the evidence becomes blind, which is the truth
             log.exception("telemetry failed")
             return ()
+        return [self._with_sources(tick) for tick in ticks]
+
+    def _with_sources(self, tick: Tick) -> Tick:
+        for source in self._parts.sources:
+            try:
+                tick = source.add_to(tick)
+            except Exception:  # its metrics become blind; the proxy's own are not
+                log.exception("a source of metrics failed")
+        return tick
 
     def _absorb(self, ticks: Sequence[Tick]) -> None:
         revision, last = self.rollout.revision, self._evidence.watch.last_number
