@@ -157,23 +157,6 @@ class Telemetry(Protocol):
         """Stop listening."""
 
 
-class MetricsSource(Protocol):
-    """Where counts come from that the proxy can't tell: posted outcomes, a metrics server."""
-
-    async def start(self) -> None:
-        """Begin; raises StoreError where what is kept can't be read. A server that is away is no error."""
-
-    def add_to(self, tick: Tick) -> Tick:
-        """Return a closed tick with the counts that have come for it; what was given once is not given again.
-
-        Ticks come in order, each once. Never waits: what a server was asked for and could not tell is
-        `unanswered` in the tick, with the reason.
-        """
-
-    async def close(self) -> None:
-        """Stop asking."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
     """One line of a rollout's history."""
@@ -188,13 +171,43 @@ class StoredEvent:
     data: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to act for a rollout, as the store has it."""
+
+    rollout: str
+    generation: int
+    """Raised by whoever takes the lease or gives it back: a write that carries another one is refused."""
+    holder: str
+    """Which process; empty where the lease was given back."""
+    address: str
+    """URL of the holder's control API, for people."""
+    lasts_s: float
+    """Real seconds that the holder may act after a beat."""
+    beat: int
+    """Raised at each renewal; one that stands still for `lasts_s` tells that the holder's time is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One piece of what is kept of a rollout, in the store's own form."""
+
+    kind: str
+    """events | ticks | evidence | looks | decisions"""
+    fields: Mapping[str, str | int | float | bytes | None]
+
+
 class Store(Protocol):
-    """Where rollouts are kept."""
+    """Where rollouts are kept.
+
+    Every write carries the `generation` of its writer's lease (0: nobody has ever had one), and raises ConflictError
+    and changes nothing where the lease has another one: a process that lost it can't write, whenever it wakes up.
+    """
 
     async def open(self) -> None:
         """Connect and make the schema; raises StoreError with what to do."""
 
-    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent]) -> None:
+    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent], *, generation: int = 0) -> None:
         """Append events after `revision`, all or none; ConflictError where someone else has appended since."""
 
     async def events(self, rollout: str, after: int = 0) -> Sequence[StoredEvent]:
@@ -203,7 +216,7 @@ class Store(Protocol):
     async def rollouts(self) -> Sequence[str]:
         """Return the names of all rollouts, the latest first."""
 
-    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
+    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, generation: int = 0) -> int:
         """Keep ticks and the evidence that includes them all in one transaction; return how many were new.
 
         A tick whose number was kept before stays as it was; where all were, the evidence does too.
@@ -215,7 +228,7 @@ class Store(Protocol):
     async def evidence(self, rollout: str) -> tuple[int, bytes] | None:
         """Return the number of the last tick kept and the evidence state that includes it."""
 
-    async def save_look(self, rollout: str, look: KeptLook) -> None:
+    async def save_look(self, rollout: str, look: KeptLook, *, generation: int = 0) -> None:
         """Keep one look; of the records the latest are kept, of looks all."""
 
     async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
@@ -223,6 +236,24 @@ class Store(Protocol):
 
     async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
+
+    async def lease(self, rollout: str) -> Lease | None:
+        """Return who may act; None where nobody ever could. Who may ask for it when: see `engine.lease`."""
+
+    async def acquire(self, wanted: Lease, seen: Lease | None) -> None:
+        """Put `wanted` in the place of `seen`; ConflictError where the lease is not that any more."""
+
+    async def renew(self, lease: Lease) -> None:
+        """Raise the beat of a lease; ConflictError where it has another generation."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back, which ends its generation; changes nothing where another one has it."""
+
+    async def prune(self, rollout: str, before: float, *, limit: int = 500, generation: int = 0) -> int:
+        """Let go of ticks, looks and records from before plan time `before`, the oldest first, `limit` of each.
+
+        Returns how many went: ask again until it is 0, and let others write in between. Events are kept for good.
+        """
 
     async def close(self) -> None:
         """Let go of the database."""

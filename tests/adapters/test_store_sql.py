@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from crossfade.adapters import store as store_module
-from crossfade.adapters.store import KEPT_DECISIONS, SCHEMA_VERSION, SqlStore
+from crossfade.adapters.store import KEPT_DECISIONS, SqlStore, sql, sqlite
 from crossfade.errors import ConflictError, StoreError
 from crossfade.testing.conformance.store import some_events, some_kept, some_look, some_tick
 
@@ -161,7 +160,7 @@ async def test_damaged_pages_are_told(store: SqlStore, file: Path) -> None:
 
 async def test_a_missing_event_is_damage_and_not_history(store: SqlStore) -> None:
     await store.append("r", 0, some_events("r", 1, 3))
-    async with store._transaction(write=True) as connection:
+    async with store._database.transaction(write=True) as connection:
         await connection.execute(sa.text("delete from crossfade_events where revision = 2"))
     with pytest.raises(StoreError, match="event 2 of r is missing"):
         await store.events("r")
@@ -171,7 +170,7 @@ async def test_an_event_or_tick_that_cannot_be_read_is_damage(store: SqlStore) -
     await store.append("r", 0, some_events("r", 1, 1))
     await store.save_ticks("r", [some_kept(1)], b"")
     await store.save_look("r", some_look(1.0, window=some_tick(1)))
-    async with store._transaction(write=True) as connection:
+    async with store._database.transaction(write=True) as connection:
         await connection.execute(sa.text("update crossfade_events set data = '{'"))
         await connection.execute(sa.text("update crossfade_ticks set data = x'00'"))
         await connection.execute(sa.text("update crossfade_looks set window = x'00'"))
@@ -188,25 +187,6 @@ async def test_a_read_only_database_is_told_at_the_start(store: SqlStore, file: 
     read_only = SqlStore(f"sqlite:///file:{file}?mode=ro&uri=true")
     with pytest.raises(StoreError, match="read-only"):
         await read_only.open()
-
-
-async def test_a_later_schema_is_refused_and_left_alone(store: SqlStore) -> None:
-    await _set_schema(store, str(SCHEMA_VERSION + 1))
-    with pytest.raises(StoreError, match=rf"later Crossfade .* this one knows {SCHEMA_VERSION}\)"):
-        await store.open()
-
-
-@pytest.mark.parametrize("found", ["0", "", "x", "²"])
-async def test_a_schema_that_nobody_knows_is_refused(store: SqlStore, found: str) -> None:
-    await _set_schema(store, found)
-    with pytest.raises(StoreError, match="has schema"):
-        await store.open()
-
-
-async def _set_schema(store: SqlStore, version: str) -> None:
-    async with store._transaction(write=True) as connection:
-        await connection.execute(sa.text("update crossfade_meta set value = :v"), {"v": version})
-    await store.close()
 
 
 async def test_tables_of_others_are_left_alone(file: Path) -> None:
@@ -226,7 +206,7 @@ async def test_tables_of_others_are_left_alone(file: Path) -> None:
 async def test_a_locked_file_is_told_and_writing_goes_on_afterwards(
     store: SqlStore, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
     await store.close()
     await store.open()
     with sqlite3.connect(file, isolation_level=None) as other:
@@ -241,10 +221,10 @@ async def test_a_locked_file_is_told_and_writing_goes_on_afterwards(
 async def test_a_full_disk_is_told_and_nothing_is_half_written(store: SqlStore) -> None:
     await store.append("r", 0, some_events("r", 1, 1))
     await store.save_ticks("r", [some_kept(1)], b"before")
-    assert store._engine is not None
-    await store._engine.dispose()
+    assert store._database._engine is not None
+    await store._database._engine.dispose()
 
-    @sa.event.listens_for(store._engine.sync_engine, "connect")
+    @sa.event.listens_for(store._database._engine.sync_engine, "connect")
     def full(dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.cursor().execute("PRAGMA max_page_count = 1")  # as many as there are
 
@@ -268,7 +248,7 @@ async def test_of_records_the_latest_are_kept_and_of_looks_all(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert KEPT_DECISIONS == 10_000
-    monkeypatch.setattr(store_module, "KEPT_DECISIONS", 3)
+    monkeypatch.setattr(sql, "KEPT_DECISIONS", 3)
     for n in range(7):
         await store.save_look("r", some_look(float(n), {"n": n}))
         await store.save_look("other", some_look(float(n), {"n": n}))
@@ -278,7 +258,7 @@ async def test_of_records_the_latest_are_kept_and_of_looks_all(
 
 
 async def test_commits_are_on_the_disk(store: SqlStore) -> None:
-    async with store._transaction(write=True) as connection:
+    async with store._database.transaction(write=True) as connection:
         assert await connection.scalar(sa.text("PRAGMA synchronous")) == 2
         assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
 
@@ -309,8 +289,8 @@ def test_urls_that_name_no_store(url: str, reason: str) -> None:
 )
 def test_passwords_are_never_shown(url: str) -> None:
     store = SqlStore(url)
-    assert "hunter2" not in store._shown
-    assert "ann" in store._shown
+    assert "hunter2" not in store._database.shown
+    assert "ann" in store._database.shown
 
 
 async def test_a_missing_driver_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

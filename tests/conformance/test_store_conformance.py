@@ -85,8 +85,8 @@ class TestPostgresqlServer:
     async def test_a_later_schema_is_refused(self, postgresql_server: str) -> None:
         store = SqlStore(await _database(postgresql_server))
         await store.open()
-        async with store._transaction(write=True) as connection:
-            await connection.execute(sa.text("update crossfade_meta set value = '999'"))
+        async with store._database.transaction(write=True) as connection:
+            await connection.execute(sa.text("update crossfade_version set version_num = '0999'"))
         await store.close()
         with pytest.raises(StoreError, match="later Crossfade"):
             await store.open()
@@ -97,7 +97,7 @@ class TestPostgresqlServer:
         await store.append("r", 0, some_events("r", 1, 1))
         other = SqlStore(postgresql_server + "/postgres")
         await other.open()
-        async with other._transaction(write=True) as connection:
+        async with other._database.transaction(write=True) as connection:
             await connection.execute(
                 sa.text("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
             )

@@ -15,7 +15,7 @@ from crossfade.core.evidence.sums import Tick
 from crossfade.core.jsonable import to_json
 from crossfade.core.look import KeptLook, KeptTick
 from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
-from crossfade.ports import StoredEvent
+from crossfade.ports import Lease, StoredEvent
 
 
 class MemoryStore:
@@ -35,6 +35,7 @@ class MemoryStore:
         self._evidence: dict[str, tuple[int, bytes]] = {}
         self._decisions: dict[str, list[bytes]] = defaultdict(list)
         self._looks: dict[str, list[KeptLook]] = defaultdict(list)
+        self._leases: dict[str, Lease] = {}
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,13 +70,20 @@ class MemoryStore:
         with self._call("open"):
             self._opened = True
 
-    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent]) -> None:
+    def _must_hold(self, rollout: str, generation: int) -> None:
+        held = self._leases.get(rollout)
+        if (0 if held is None else held.generation) != generation:
+            who = f"{held.holder} leads at {held.address}" if held is not None and held.holder else "nobody leads"
+            raise ConflictError(f"this process does not lead {rollout} (any more): {who}")
+
+    async def append(self, rollout: str, revision: int, events: Sequence[StoredEvent], *, generation: int = 0) -> None:
         """Append events after `revision`, all or none; ConflictError where the history does not end there."""
         check_numbers(rollout, revision, events)
         with self._call("append", write=True):
             history = self._events.get(rollout, [])
             if not events:
                 return
+            self._must_hold(rollout, generation)
             if len(history) != revision:
                 raise ConflictError(
                     f"{rollout} is at revision {len(history)}, not {revision}: somebody else has written"
@@ -98,9 +106,10 @@ class MemoryStore:
         with self._call("evidence"):
             return self._evidence.get(rollout)
 
-    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes) -> int:
+    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, generation: int = 0) -> int:
         """Keep ticks and the evidence that includes them all; return how many were new."""
         with self._call("save_ticks", write=True):
+            self._must_hold(rollout, generation)
             known = self._ticks[rollout]
             fresh = {kept.tick.number: kept for kept in ticks if kept.tick.number not in known}
             if fresh:
@@ -121,13 +130,15 @@ class MemoryStore:
             latest = list(reversed(self._decisions[rollout]))[: max(limit, 0)]
             return [orjson.loads(decision) for decision in latest]
 
-    async def save_look(self, rollout: str, look: KeptLook) -> None:
+    async def save_look(self, rollout: str, look: KeptLook, *, generation: int = 0) -> None:
         """Keep one look, and its record."""
         with self._call("save_look", write=True):
+            self._must_hold(rollout, generation)
             looks = self._looks[rollout]
+            number = looks[-1].number + 1 if looks else 1
             window = None if look.look.window is None else _same(look.look.window)
             record = None if look.record is None else orjson.loads(to_json({"at": look.look.at, **look.record}))
-            looks.append(replace(look, look=replace(look.look, window=window), record=record, number=len(looks) + 1))
+            looks.append(replace(look, look=replace(look.look, window=window), record=record, number=number))
             if record is not None:
                 kept = self._decisions[rollout]
                 kept.append(to_json(record))
@@ -136,7 +147,50 @@ class MemoryStore:
     async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
         with self._call("looks"):
-            return self._looks[rollout][max(after, 0) :][: max(limit, 0)]
+            return [look for look in self._looks[rollout] if look.number > after][: max(limit, 0)]
+
+    async def lease(self, rollout: str) -> Lease | None:
+        """Return who may act."""
+        with self._call("lease"):
+            return self._leases.get(rollout)
+
+    async def acquire(self, wanted: Lease, seen: Lease | None) -> None:
+        """Put `wanted` in the place of `seen`; ConflictError where the lease is not that any more."""
+        with self._call("acquire", write=True):
+            now = self._leases.get(wanted.rollout)
+            if (now and (now.generation, now.beat)) != (seen and (seen.generation, seen.beat)):
+                raise ConflictError(f"somebody else has just taken the lease of {wanted.rollout}")
+            self._leases[wanted.rollout] = wanted
+
+    async def renew(self, lease: Lease) -> None:
+        """Raise the beat of a lease; ConflictError where it has another generation."""
+        with self._call("renew", write=True):
+            self._must_hold(lease.rollout, lease.generation)
+            held = self._leases[lease.rollout]
+            self._leases[lease.rollout] = replace(held, beat=held.beat + 1)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back; changes nothing where another one has it."""
+        with self._call("release", write=True):
+            held = self._leases.get(lease.rollout)
+            if held is not None and held.generation == lease.generation:
+                free = replace(held, generation=held.generation + 1, holder="", address="")
+                self._leases[lease.rollout] = free
+
+    async def prune(self, rollout: str, before: float, *, limit: int = 500, generation: int = 0) -> int:
+        """Let go of ticks, looks and records from before plan time `before`, the oldest first, `limit` of each."""
+        with self._call("prune", write=True):
+            self._must_hold(rollout, generation)
+            ticks, looks, records = self._ticks[rollout], self._looks[rollout], self._decisions[rollout]
+            oldest = [ticks[number].tick for number in sorted(ticks)[:limit]]
+            old = [tick.number for tick in oldest if tick.start + tick.length <= before]
+            for number in old:
+                del ticks[number]
+            count = len(looks) + len(records)
+            self._looks[rollout] = [look for look in looks[:limit] if look.look.at >= before] + looks[limit:]
+            late = [record for record in records[:limit] if orjson.loads(record)["at"] >= before]
+            self._decisions[rollout] = late + records[limit:]
+            return len(old) + count - len(self._looks[rollout]) - len(self._decisions[rollout])
 
     async def close(self) -> None:
         """Let go; what was kept stays."""

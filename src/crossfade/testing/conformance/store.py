@@ -18,7 +18,7 @@ from crossfade.core.gates import Surroundings
 from crossfade.core.look import KeptLook, KeptTick, Look
 from crossfade.core.split import Version
 from crossfade.errors import ConflictError, StoreError
-from crossfade.ports import Store, StoredEvent
+from crossfade.ports import Lease, Store, StoredEvent
 
 Connect = Callable[[], Awaitable[Store]]
 
@@ -62,6 +62,34 @@ def some_look(at: float, record: Mapping[str, object] | None = None, **more: Any
     """Return a look at plan time `at`."""
     look = Look(at=at, due=at - 0.1, **({"revision": 3, "tick": 7} | more))
     return KeptLook(look=look, outcome="HOLD", digest=b"\x00\xff234567", record=record)
+
+
+def some_lease(holder: str, generation: int = 1) -> Lease:
+    """Return a lease that was just taken."""
+    address = f"http://{holder}:8090"
+    return Lease(rollout="r", generation=generation, holder=holder, address=address, lasts_s=0.1 + 0.2, beat=0)
+
+
+async def _has_written(store: Store, generation: int, n: int) -> list[str]:
+    """Try every kind of write, the `n`th time; return those that were not refused."""
+    last = len(await store.events("r"))
+    writes: dict[str, Awaitable[object]] = {
+        "append": store.append("r", last, some_events("r", last + 1, 1), generation=generation),
+        "save_ticks": store.save_ticks("r", [some_kept(n)], b"%d" % n, generation=generation),
+        "save_look": store.save_look("r", some_look(float(n), {"n": n}), generation=generation),
+        "prune": store.prune("r", float("-inf"), generation=generation),
+    }
+    done = []
+    for name, write in writes.items():
+        try:
+            await write
+        except ConflictError:
+            continue
+        done.append(name)
+    return done
+
+
+ALL_WRITES = ["append", "save_ticks", "save_look", "prune"]
 
 
 class _Word(StrEnum):
@@ -279,6 +307,108 @@ class StoreConformance:
         assert list(await store.looks("r", after=numbers[0], limit=1)) == found[1:2]
         assert list(await store.looks("r", after=numbers[2])) == []
         assert list(await store.looks("r", limit=0)) == []
+
+    # ── the lease ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_a_lease_is_taken_by_one_and_renewed(self, store: Store, connect: Connect) -> None:
+        """What others see of it is what was written, and a beat that goes on."""
+        assert await store.lease("r") is None
+        await store.acquire(some_lease("a"), None)
+        other = await connect()
+        assert await other.lease("r") == some_lease("a")
+        with pytest.raises(ConflictError, match="taken the lease of r"):
+            await other.acquire(some_lease("b"), None)
+        await store.renew(some_lease("a"))
+        await store.renew(some_lease("a"))
+        assert await other.lease("r") == replace(some_lease("a"), beat=2)
+        assert await other.lease("s") is None
+
+    async def test_a_lease_that_was_renewed_meanwhile_is_not_taken(self, store: Store) -> None:
+        """Who wants it has seen it stand still, and it has not."""
+        await store.acquire(some_lease("a"), None)
+        await store.renew(some_lease("a"))
+        with pytest.raises(ConflictError):
+            await store.acquire(some_lease("b", 2), some_lease("a"))
+        await store.acquire(some_lease("b", 2), replace(some_lease("a"), beat=1))
+        assert await store.lease("r") == some_lease("b", 2)
+
+    async def test_of_those_who_take_a_lease_at_once_one_has_it(self, connect: Connect) -> None:
+        """Whether it was somebody's or nobody's before."""
+        handles = [await connect() for _ in range(4)]
+        before = None
+        for generation in (1, 2):
+            wanted = [some_lease(f"h{n}", generation) for n in range(4)]
+            tries = [s.acquire(w, before) for s, w in zip(handles, wanted, strict=True)]
+            outcomes = await asyncio.gather(*tries, return_exceptions=True)
+            assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 3
+            before = await handles[0].lease("r")
+            assert before == wanted[outcomes.index(None)]
+
+    async def test_every_write_carries_the_generation_of_the_lease(self, store: Store, connect: Connect) -> None:
+        """Any other one is refused and changes nothing, from the commit of the next one's lease on."""
+        assert await _has_written(store, 0, 1) == ALL_WRITES
+        await store.acquire(some_lease("a"), None)
+        assert await _has_written(store, 0, 2) == []
+        assert await _has_written(store, 1, 3) == ALL_WRITES
+        other = await connect()
+        await other.acquire(some_lease("b", 2), some_lease("a"))
+        for n, generation in enumerate((0, 1, 3), start=4):
+            assert await _has_written(store, generation, n) == []
+        assert (len(await store.events("r")), await store.evidence("r")) == (2, (3, b"3"))
+        assert [look.record and look.record["n"] for look in await store.looks("r")] == [1, 3]
+        assert await _has_written(other, 2, 8) == ALL_WRITES
+
+    async def test_a_refusal_says_who_leads_and_where(self, store: Store) -> None:
+        """So that whoever asked can ask there."""
+        await store.acquire(some_lease("a"), None)
+        with pytest.raises(ConflictError, match="a leads at http://a:8090"):
+            await store.append("r", 0, some_events("r", 1, 1))
+        await store.acquire(some_lease("b", 2), some_lease("a"))
+        with pytest.raises(ConflictError, match="b leads at http://b:8090"):
+            await store.renew(some_lease("a"))
+        await store.release(some_lease("b", 2))
+        with pytest.raises(ConflictError, match="nobody leads"):
+            await store.append("r", 0, some_events("r", 1, 1), generation=2)
+
+    async def test_a_lease_given_back_ends_its_generation(self, store: Store) -> None:
+        """The one who gave it back writes nothing more; giving back what another one has changes nothing."""
+        await store.acquire(some_lease("a"), None)
+        await store.release(some_lease("a"))
+        free = await store.lease("r")
+        assert free is not None
+        assert (free.holder, free.generation) == ("", 2)
+        assert await _has_written(store, 1, 1) == []
+        with pytest.raises(ConflictError):
+            await store.renew(some_lease("a"))
+        await store.acquire(some_lease("b", 3), free)
+        await store.release(some_lease("a"))
+        assert await store.lease("r") == some_lease("b", 3)
+
+    async def test_leases_of_other_rollouts_are_no_matter(self, store: Store) -> None:
+        """Each rollout has its own."""
+        await store.acquire(replace(some_lease("a"), rollout="s"), None)
+        assert await _has_written(store, 0, 1) == ALL_WRITES
+        await store.acquire(some_lease("b"), None)
+        assert await _has_written(store, 1, 2) == ALL_WRITES
+
+    # ── keeping house ───────────────────────────────────────────────────────────────────────────────────
+
+    async def test_pruning_lets_go_of_the_old_some_at_a_time_and_of_no_event(self, store: Store) -> None:
+        """Of what began before a time and ended after it nothing."""
+        await store.append("r", 0, some_events("r", 1, 3))
+        await store.save_ticks("r", [some_kept(n) for n in range(8)], b"state")
+        for n in range(8):
+            await store.save_look("r", some_look(10.0 * n, {"n": n} if n % 2 else None))
+        await store.save_ticks("other", [some_kept(0)], b"")
+        await store.save_look("other", some_look(0.0, {"n": 0}))
+        assert [await store.prune("r", 45.0, limit=2) for _ in range(4)] == [6, 4, 1, 0]
+        assert [kept.tick.number for kept in await store.ticks("r")] == [4, 5, 6, 7]
+        assert [look.look.at for look in await store.looks("r")] == [50.0, 60.0, 70.0]
+        assert [record["n"] for record in await store.decisions("r")] == [7, 5]
+        assert (len(await store.events("r")), await store.evidence("r")) == (3, (7, b"state"))
+        assert len(await store.ticks("other")) == len(await store.decisions("other")) == 1
+        await store.save_look("r", some_look(80.0))
+        assert [look.look.at for look in await store.looks("r")][-1] == 80.0
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────
 

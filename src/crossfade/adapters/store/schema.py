@@ -1,0 +1,86 @@
+"""The tables, as they are after the last migration; `migrations/` is how they came to be, and proven equal."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+REVISIONS = ("0001", "0002", "0003")
+"""Of the migrations, in order: a database that has the last one needs no look at them."""
+REVISION = REVISIONS[-1]
+VERSION_TABLE = "crossfade_version"
+"""Where the migrations keep the revision that a database has."""
+
+metadata = sa.MetaData()
+_serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+meta = sa.Table(
+    "crossfade_meta",  # read by versions from before the migrations: its schema number keeps them away
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+version = sa.table(VERSION_TABLE, sa.column("version_num", sa.Text))
+events = sa.Table(
+    "crossfade_events",
+    metadata,
+    sa.Column("id", _serial, primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.UniqueConstraint("rollout", "revision", name="crossfade_events_revision"),
+)
+ticks = sa.Table(
+    "crossfade_ticks",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("revision", sa.BigInteger),
+    sa.Column("previous", sa.BigInteger),
+)
+evidence = sa.Table(
+    "crossfade_evidence",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
+decisions = sa.Table(
+    "crossfade_decisions",
+    metadata,
+    sa.Column("id", _serial, primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("look", sa.BigInteger),
+    sa.Index("crossfade_decisions_latest", "rollout", "id"),
+    sa.Index("crossfade_decisions_look", "look"),
+)
+looks = sa.Table(
+    "crossfade_looks",
+    metadata,
+    sa.Column("id", _serial, primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("tick", sa.BigInteger),
+    sa.Column("rollback_ready", sa.Boolean),
+    sa.Column("trouble", sa.Text),
+    sa.Column("window", sa.LargeBinary),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Index("crossfade_looks_in_order", "rollout", "id"),
+)
+leases = sa.Table(
+    "crossfade_leases",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("lasts_s", sa.Double, nullable=False),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+)
