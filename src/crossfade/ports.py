@@ -157,6 +157,23 @@ class Telemetry(Protocol):
         """Stop listening."""
 
 
+class MetricsSource(Protocol):
+    """Where counts come from that the proxy can't tell: posted outcomes, a metrics server."""
+
+    async def start(self) -> None:
+        """Begin; raises StoreError where what is kept can't be read. A server that is away is no error."""
+
+    def add_to(self, tick: Tick) -> Tick:
+        """Return a closed tick with the counts that have come for it; what was given once is not given again.
+
+        Ticks come in order, each once. Never waits: what a server was asked for and could not tell is
+        `unanswered` in the tick, with the reason.
+        """
+
+    async def close(self) -> None:
+        """Stop asking."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
     """One line of a rollout's history."""
