@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import timeit
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfade.core.evidence import book
+from crossfade.core.evidence import book, streams
 from crossfade.core.evidence.sums import Arm, Cell, Tick, merge_ticks
 from crossfade.core.plan import (
     WEEK,
@@ -437,3 +438,46 @@ def test_with_everyone_on_v2_its_own_limit_decides(n2: int, fires: bool) -> None
     recent = tick_of(1, {Arm(Version.V2, "", ""): two})
     assert fires is (book.gross(PLAN, recent, phase=len(PLAN.phases) - 1) is not None)
     assert book.gross(PLAN, recent, phase=1) is None
+
+
+@pytest.mark.parametrize(("part", "breached"), [(0.49, False), (0.51, True)])
+def test_guardrails_are_judged_by_their_weighted_total(part: float, breached: bool) -> None:
+    """Two that show half of what is needed are a breach together, and the stronger one is named."""
+    layout = canary().layout
+    budget = layout.budgets[0]
+    stronger, weaker = budget.weights
+    shown = {name: np.array([np.log(part) + budget.bar(name)]) for name in budget.weights}
+    shown[stronger] += 1e-3
+    others = {name: np.array([-np.inf]) for name in layout.budgets[1].weights}
+    found = streams.against_bars(layout, streams.Harm(shown | others, {}))
+    total = sum(weight * np.exp(shown[name]) for name, weight in budget.weights.items())
+    assert breached is bool(total >= np.exp(budget.needed))
+    assert breached is bool(found[stronger][0] >= found[stronger][1])
+    assert found[weaker][1] == budget.bar(weaker) > found[weaker][0]
+    assert all(not (value >= needed) for value, needed in (found[name] for name in others))
+
+
+def test_what_stands_alone_is_never_added_to_the_total() -> None:
+    """Weekly evidence knows nothing of earlier failures, which other evidence does: their sum would prove nothing."""
+    layout = canary().layout
+    budget = layout.budgets[0]
+    half = {name: np.array([np.log(0.45) + budget.bar(name)]) for name in budget.weights}
+    silent = {name: np.array([-np.inf]) for name in layout.budgets[1].weights}
+    alone = {"failure_rate": half["failure_rate"] + 0.5}
+    value, needed = streams.against_bars(layout, streams.Harm(half | silent, alone))["failure_rate"]
+    assert value < needed
+    enough = {"failure_rate": np.array([budget.bar("failure_rate")])}
+    value, needed = streams.against_bars(layout, streams.Harm(half | silent, enough))["failure_rate"]
+    assert value >= needed
+
+
+def test_weekly_evidence_begins_anew_each_week() -> None:
+    rng, day = np.random.default_rng(30), 8640
+    week = 7 * day
+    state = book.absorb(PLAN, canary(), traffic(rng, range(week - 60, week), p2=0.03))
+    weekly = [math.isfinite(period) for period in state.layout.periods(0)]
+    rows = state.streams.harm[weekly].max(axis=1), state.streams.harm[[not row for row in weekly]].max()
+    assert rows[0][0] > 10
+    turned = book.absorb(PLAN, state, traffic(rng, range(week, week + 1), p2=0.0))
+    assert turned.streams.harm[weekly].max() < 0.01
+    assert turned.streams.harm[[not row for row in weekly]].max() > 0.1 * rows[1]

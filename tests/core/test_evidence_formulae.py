@@ -161,13 +161,13 @@ def test_failing_users_are_counted_alike_in_any_order_of_their_cells(order: list
     assert users.count(users.Failing(), 0.0, cells) == users.count(users.Failing(), 0.0, given_order)
 
 
-def test_a_user_counts_first_once_limited_daily_and_distinct_every_ten_minutes() -> None:
+def test_a_user_counts_first_once_then_weekly_and_distinct_every_ten_minutes() -> None:
     failing, arm = users.Failing(), Arm(Version.V2, "", "")
     totals = Counter[str]()
-    for start in range(0, 10 * 86_400, 300):
+    for start in range(0, 15 * 86_400, 300):
         failing, (units,) = users.count(failing, start, [(arm, Cell(requests=1, failures=1, failing_users={7}))])
-        totals.update(first=units.first, limited=units.limited, distinct=units.distinct)
-    assert totals == {"first": 1, "limited": 4, "distinct": 10 * 144}
+        totals.update(first=units.first, weekly=units.weekly, distinct=units.distinct)
+    assert totals == {"first": 1, "weekly": 3, "distinct": 15 * 144}
     assert len(failing.hurt) == 1
 
 

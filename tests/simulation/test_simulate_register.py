@@ -29,7 +29,7 @@ def world() -> World:
 
 
 def counted(ticks: list[users.Units]) -> dict[str, int]:
-    return {name: sum(getattr(units, name) for units in ticks) for name in ("first", "limited", "distinct")}
+    return {name: sum(getattr(units, name) for units in ticks) for name in ("first", "weekly", "distinct")}
 
 
 def test_arrays_count_as_dictionaries_do_however_long_the_ticks(world: World) -> None:
@@ -70,7 +70,7 @@ def test_an_earlier_version_takes_back_what_was_counted_since(world: World) -> N
     world.register.back_to(0)
     once, units = users.count(start, BEGIN, rows)
     again, none = users.count(once, BEGIN, rows)
-    assert sum(u.first + u.limited for u in none) == 0 < sum(u.first for u in units)
+    assert sum(u.first + u.weekly for u in none) == 0 < sum(u.first for u in units)
     assert users.count(start, BEGIN, rows)[1] == units
     assert len(again.hurt) == len(once.hurt) > 0
 
@@ -118,6 +118,6 @@ def test_evidence_that_rises_and_falls_within_a_long_tick_is_seen() -> None:
         for index, cells in enumerate(world.cut(part, screen.STEP_S)):
             one = tick(number, part.start + index * screen.STEP_S, screen.STEP_S, cells)
             closely, number = book.absorb(plan, closely, [one]), number + 1
-            heights.append(evidence_now(closely.layout, closely.streams)["failure_rate"])
+            heights.append(evidence_now(closely.layout, closely.streams, 0.0)["failure_rate"][0])
     assert seen == pytest.approx(max(heights), abs=0.5)
-    assert max(heights) - 1 > evidence_now(day.layout, day.streams)["failure_rate"]
+    assert max(heights) - 1 > evidence_now(day.layout, day.streams, 0.0)["failure_rate"][0]

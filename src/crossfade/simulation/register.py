@@ -110,13 +110,12 @@ class Marked(users.Failing):
         once = _first_of(blocks * (2 * register.size) + where)
         once = once[register.last[where[once]] != blocks[once]]
         each = once[_first_of(where[once])]
-        number, today = register.seen[ids[each]], int(start // users.DAY_S)
-        again = (number == 0) | ((number // 8 != today) & (number % 8 < users.LIMIT))
+        number, week = register.seen[ids[each]], int(start // users.WEEK_S)
         hit = ids[each[where[each] >= register.size]]
         fresh = hit[register.hurt[hit] != hurt.phase]
         register.set(
             {
-                "seen": (ids[each[again]], 8 * today + number[again] % 8 + 1),
+                "seen": (ids[each], np.full(len(each), 1 + week)),
                 "last": (where[once], blocks[once]),
                 "hurt": (fresh, np.full(len(fresh), hurt.phase)),
             }
@@ -126,7 +125,7 @@ class Marked(users.Failing):
         hurt = replace(hurt, total=hurt.total + len(fresh))
         units = zip(
             _by_arm(arm[first], len(cells)),
-            _by_arm(arm[each[again]], len(cells)),
+            _by_arm(arm[each[number != 1 + week]], len(cells)),
             _by_arm(arm[once], len(cells)),
             strict=True,
         )

@@ -40,7 +40,7 @@ from crossfade.core.decide import (
 )
 from crossfade.core.evidence import book, gross
 from crossfade.core.evidence.pace import log_e_slower
-from crossfade.core.evidence.streams import evidence_now, is_paced
+from crossfade.core.evidence.streams import evidence_now
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.machine import State
@@ -312,7 +312,7 @@ class _Run:
         """Tell whether harm stayed well away from its bars, at the slices' end and on the way."""
         if after.shown_at:
             return False
-        harm = evidence_now(after.layout, after.streams)
+        harm = evidence_now(after.layout, after.streams, log_e_slower(after.pace))
         risen = screen.highest(
             after.layout,
             self.evidence.streams,
@@ -322,14 +322,8 @@ class _Run:
             begin=parts[0].start,
             end=parts[-1].end,
         )
-        harm |= {name: max(value, harm[name]) for name, value in risen.items()}
-        for metric in self.acting:
-            value = harm.get(metric.name)
-            if value is not None and is_paced(metric):
-                value = min(value, log_e_slower(after.pace))
-            if value is not None and value > after.layout.needed[metric.name] - _NEAR:
-                return False
-        return True
+        found = [(metric.name, *harm[metric.name]) for metric in self.acting if metric.name in harm]
+        return all(max(value, risen.get(name, value)) <= needed - _NEAR for name, value, needed in found)
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────
 

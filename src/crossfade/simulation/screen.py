@@ -72,10 +72,10 @@ def _rows(layout: Layout, metric: str, regions: Sequence[str]) -> list[tuple[int
             stream = layout.ratio[row]
             if layout.measures[stream.measure].unit is Unit.FIRST:
                 found.append((row, stream.level, None, part.weight))
-    for weight, index in layout.regional_parts.get(metric, ()):
-        stream = layout.regional[index]
+    for regional in layout.regional_parts.get(metric, ()):
+        stream = layout.regional[regional.index]
         if layout.measures[stream.measure].unit is Unit.FIRST:
             for slot, region in enumerate(regions):
-                row = layout.rows + slot * len(layout.regional) + index
-                found.append((row, stream.level, region, weight * float(SLOT_WEIGHT[slot])))
+                row = layout.rows + slot * len(layout.regional) + regional.index
+                found.append((row, stream.level, region, regional.weight * float(SLOT_WEIGHT[slot])))
     return found

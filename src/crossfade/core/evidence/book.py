@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossfade.core.evidence import collect, mass, outcomes, pace, share, streams, users, watch
 from crossfade.core.evidence.collect import Cells
@@ -24,7 +25,7 @@ from crossfade.core.evidence.pace import Pace, log_e_slower
 from crossfade.core.evidence.ratio import Floats
 from crossfade.core.evidence.reading import read
 from crossfade.core.evidence.state import EvidenceState, Tally, dump, load
-from crossfade.core.evidence.streams import Entries, Layout, Unit, is_paced, layout_of
+from crossfade.core.evidence.streams import Entries, Layout, Unit, layout_of
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.plan import Action, MetricKind, Plan
 from crossfade.core.split import Version
@@ -159,10 +160,9 @@ def _absorb_batch(plan: Plan, state: EvidenceState, ticks: Sequence[Tick]) -> Ev
         entries=_entries(layout, ready),
         wide=wide,
     )
-    for measure in layout.measures:
-        if is_paced(measure.metric):
-            evidence[measure.metric.name] = np.minimum(evidence[measure.metric.name], slower)
-    breached, shown, stable = _follow(plan, state, ticks, watches, evidence)
+    found = streams.against_bars(layout, evidence.paced(layout, np.array(slower)))
+    over = {name: value >= bar for name, (value, bar) in found.items()}
+    breached, shown, stable = _follow(plan, state, ticks, watches, over)
     return replace(
         state,
         streams=moved,
@@ -310,13 +310,12 @@ def _follow(
     state: EvidenceState,
     ticks: Sequence[Tick],
     watches: Sequence[watch.Watch],
-    evidence: Mapping[str, Floats],
+    over: Mapping[str, NDArray[np.bool_]],
 ) -> tuple[dict[str, float], dict[str, float], float | None]:
     """Follow tick by tick since when guardrails are breached and since when all is stable."""
     breached, shown = dict(state.breached_since), dict(state.shown_at)
     acts = {m.name for m in plan.metrics if m.guard is not None and m.guard.action is Action.ROLLBACK}
     stable = state.watch.stable_since
-    over = {name: values >= state.layout.needed[name] for name, values in evidence.items()}
     for index, tick in enumerate(ticks):
         seen = replace(watches[index], stable_since=stable)
         for name, values in over.items():

@@ -7,6 +7,7 @@ information about the split, so a stratum waits until both sides have answered s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from crossfade.core.evidence import latency, users
 from crossfade.core.evidence.ratio import Floats
-from crossfade.core.evidence.streams import SLOTS, Layout, Measure, Unit, counts_absence
+from crossfade.core.evidence.streams import BY_SHARE, PERIOD_S, SLOTS, Layout, Measure, Unit, counts_absence
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.plan import Metric, MetricKind
 from crossfade.core.split import BUCKETS, Split, Version
@@ -32,17 +33,23 @@ NOT_AVAILABLE = frozenset({"0", "false", "?0", "missing", "fallback", "unavailab
 
 Cells = Sequence[tuple[Arm, Cell]]
 
+_NOTHING = ((0.0, 0.0),) * len(BY_SHARE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pool:
     """One stratum's counts that wait to be compared."""
 
     since: float
-    requests: tuple[int, int] = (0, 0)
+    requests: tuple[float, float] = (0, 0)
     counts: Floats
-    """(measures, 4); the measures of first failures stay empty here."""
-    first: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Requests and first failures of V1 and V2 since both sides were last seen."""
+    """(measures, 4); the measures by share stay empty here."""
+    seen: tuple[float, float] = (0.0, 0.0)
+    """Requests of V1 and V2 since both sides were last seen."""
+    failed: tuple[tuple[float, float], ...] = _NOTHING
+    """Failures of V1 and V2 meanwhile in the units `BY_SHARE`, of the present period where they have one."""
+    at: float = 0.0
+    """Start of the last tick that added to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +131,12 @@ def bad_of(metric: Metric, cell: Cell, cut_ms: float) -> tuple[float, float]:
 
 
 def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units, cut_ms: float) -> list[tuple[float, float]]:
-    """Return (n, k) of one cell by measure; first failures have no n, their n is a share."""
+    """Return (n, k) of one cell by measure; units by share are left out, their n is the share."""
     result: list[tuple[float, float]] = []
     for measure in measures:
         match measure.unit:
-            case Unit.FIRST:
+            case Unit.FIRST | Unit.WEEKLY | Unit.ACUTE:
                 result.append((0.0, 0.0))
-            case Unit.LIMITED:
-                result.append((cell.requests, units.limited))
             case Unit.DISTINCT:
                 result.append((cell.requests, units.distinct))
             case _:
@@ -157,12 +162,11 @@ def pool_tick(
         key = (slots[arm.region], arm.cohort)
         pool = filled.get(key) or Pool(since=tick.start, counts=np.zeros((len(layout.measures), 4)))
         before.setdefault(key, pool)
+        pool = replace(pool, failed=_of_period(pool.failed, pool.at, tick.start), at=tick.start)
         filled[key] = _plus(pool, arm, units, counts * of_requests, requests[arm])
     ready: list[tuple[int, Floats]] = []
     for key in sorted(filled):
-        left, counts_ready = _settle(
-            layout, filled[key], before[key].first, share(split, key[1]), tick.start + tick.length
-        )
+        left, counts_ready = _settle(layout, filled[key], before[key], share(split, key[1]), tick.start + tick.length)
         if counts_ready is not None:
             ready.append((key[0], counts_ready))
         if left is None:
@@ -176,41 +180,51 @@ def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Floats, requests: in
     side = 0 if arm.version is Version.V1 else 1
     total = pool.counts.copy()
     total[:, 2 * side : 2 * side + 2] += counts
-    seen = list(pool.requests)
-    seen[side] += requests
-    first = list(pool.first)
-    first[2 * side] += requests
-    first[2 * side + 1] += units.first
-    return replace(pool, counts=total, requests=(seen[0], seen[1]), first=(first[0], first[1], first[2], first[3]))
+    new = (units.first, units.weekly, units.distinct)
+    return replace(
+        pool,
+        requests=_raised(pool.requests, side, requests),
+        counts=total,
+        seen=_raised(pool.seen, side, requests),
+        failed=tuple(_raised(pair, side, k) for pair, k in zip(pool.failed, new, strict=True)),
+    )
 
 
-def _settle(
-    layout: Layout, pool: Pool, before: tuple[float, ...], part: float, now: float
-) -> tuple[Pool | None, Floats | None]:
+def _raised(pair: tuple[float, float], side: int, by: float) -> tuple[float, float]:
+    return (pair[0], pair[1] + by) if side else (pair[0] + by, pair[1])
+
+
+def _of_period(failed: tuple[tuple[float, float], ...], at: float, start: float) -> tuple[tuple[float, float], ...]:
+    """Return what was counted by `at` and belongs to the same period as a tick that begins at `start`."""
+    periods = [PERIOD_S.get(unit, math.inf) for unit in BY_SHARE]
+    return tuple(
+        pair if at // period == start // period else (0.0, 0.0) for pair, period in zip(failed, periods, strict=True)
+    )
+
+
+def _settle(layout: Layout, pool: Pool, before: Pool, part: float, now: float) -> tuple[Pool | None, Floats | None]:
     """Return the pool that goes on waiting (None for nothing) and the counts that are ready (None for none)."""
     ready: Floats | None = None
-    first = pool.first
-    if first[0] > 0 and first[2] > 0:
+    if min(pool.seen) > 0:
         ready = np.zeros_like(pool.counts)
-        k1, k2 = first[1], first[3]
-        if _was_silent(before, part):  # the other side was away: what failed meanwhile had no control
-            k1, k2 = k1 - before[1], k2 - before[3]
+        failed = pool.failed
+        if _was_silent(before.seen, part):  # the other side was away: what failed meanwhile had no control
+            known = _of_period(before.failed, before.at, pool.at)
+            failed = tuple((k[0] - b[0], k[1] - b[1]) for k, b in zip(failed, known, strict=True))
         for index, measure in enumerate(layout.measures):
-            if measure.unit is Unit.FIRST:
+            if measure.unit in BY_SHARE:
+                k1, k2 = failed[BY_SHARE.index(measure.unit)]
                 ready[index] = (1 - part, k1, part, k2)
-        first = (0.0, 0.0, 0.0, 0.0)
+        pool = replace(pool, seen=(0.0, 0.0), failed=_NOTHING)
     old = now - pool.since >= users.BLOCK_S
     both = min(pool.requests)
     if both >= ENOUGH or (old and both > 0):
         ready = pool.counts if ready is None else ready + pool.counts
-        pool = Pool(since=now, counts=np.zeros_like(pool.counts), first=first)
-    elif old:
-        pool = Pool(since=now, counts=np.zeros_like(pool.counts), first=first)
-    else:
-        pool = replace(pool, first=first)
-    return (pool if any(pool.requests) or any(first) else None), ready
+    if both >= ENOUGH or old:
+        pool = replace(pool, since=now, counts=np.zeros_like(pool.counts), requests=(0, 0))
+    return (pool if any(pool.requests) or any(pool.seen) else None), ready
 
 
-def _was_silent(first: tuple[float, ...], part: float) -> bool:
-    missed = first[0] * part / (1 - part) if first[2] == 0 else first[2] * (1 - part) / part if first[0] == 0 else 0.0
+def _was_silent(seen: tuple[float, float], part: float) -> bool:
+    missed = seen[0] * part / (1 - part) if seen[1] == 0 else seen[1] * (1 - part) / part if seen[0] == 0 else 0.0
     return missed >= SILENT

@@ -1,9 +1,12 @@
 """Onset mass: how much of the error budget waits for a defect that begins now.
 
-0.50 waits at the start of the rollout, 0.25 * 6/(pi^2 j^2) at the j-th promotion, and the rest flows evenly: 0.20 over
-the time the plan's soaks add up to, and 0.05 after that, thinning out so that it never runs dry however long
-the rollout lasts. The sum stays below 1 (EVIDENCE 1.2). Mass that flows while nothing can be compared is not lost; it
-waits for the next tick that compares.
+0.60 waits at the start of the rollout, 0.10 * 6/(pi^2 j^2) at the j-th promotion, and the rest flows: 0.25 over the
+time the plan's soaks add up to, half of it within the first week of eight, because a defect is the likelier the younger
+a version is; and 0.05 after that, thinning out so that it never runs dry however long the rollout lasts. The sum stays
+below 1 (EVIDENCE 1.2). Mass that flows while nothing can be compared is not lost; it waits for the next tick that
+compares.
+
+Evidence that begins anew each week, or every ten minutes, has no start to wait for: all its mass flows.
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ import numpy as np
 from crossfade.core.evidence.ratio import Floats
 from crossfade.core.plan import DAY, Plan
 
-START = 0.50
-WITHIN_PLAN = 0.20
+START = 0.60
+PROMOTIONS = 0.10
+WITHIN_PLAN = 0.25
 AFTER_PLAN = 0.05
+PERIODIC_FLOW = (1 - PROMOTIONS) / (WITHIN_PLAN + AFTER_PLAN)
+"""How much faster mass flows into evidence that begins anew again and again."""
 
 
 def at_promotion(number: int) -> float:
-    """Return the mass of the number-th promotion (1, 2, ...); all of them together are at most 0.25."""
-    return 0.25 * 6 / (math.pi * number) ** 2
+    """Return the mass of the number-th promotion (1, 2, ...); all of them together are at most 0.10."""
+    return PROMOTIONS * 6 / (math.pi * number) ** 2
 
 
 def planned_seconds(plan: Plan) -> float:
@@ -31,7 +37,10 @@ def planned_seconds(plan: Plan) -> float:
 
 
 def flowed(elapsed_s: Floats, planned_s: float) -> Floats:
-    """Return the mass that has flowed by `elapsed_s` (shape (T,), seconds since the start): 0 .. 0.25, rising."""
-    inside = np.clip(elapsed_s / planned_s, 0.0, 1.0)
+    """Return the mass that has flowed by `elapsed_s` (shape (T,), seconds since the start): 0 .. 0.30, rising.
+
+    Within the plan it is ``0.25 ln(1 + t) / ln(1 + T)``, t and T in days: the density falls as 1 / (1 + t).
+    """
+    inside = np.log1p(np.clip(elapsed_s, 0.0, planned_s) / DAY) / math.log1p(planned_s / DAY)
     late = np.maximum(elapsed_s - planned_s, 0.0)
     return np.asarray(WITHIN_PLAN * inside + AFTER_PLAN * late / (planned_s + late))

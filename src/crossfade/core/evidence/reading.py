@@ -17,7 +17,6 @@ from crossfade.core.evidence.streams import (
     bad_limit,
     counts_absence,
     evidence_now,
-    is_paced,
     onset_of,
     regions_to_blame,
 )
@@ -41,7 +40,8 @@ class _Look:
     state: EvidenceState
     now: float
     blind: tuple[Blindness, ...]
-    harm: dict[str, float]
+    harm: dict[str, tuple[float, float]]
+    """ln of the evidence and of what it must reach, by metric."""
     controlled: bool
     """Some users are drawn by the hash, so V1 is V2's control."""
     whole: bool
@@ -68,7 +68,7 @@ def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
         state=state,
         now=now,
         blind=watch.blindness(plan, seen, phase=state.phase, now=now),
-        harm=evidence_now(state.layout, state.streams),
+        harm=evidence_now(state.layout, state.streams, log_e_slower(state.pace)),
         controlled=any(is_compared(split, cohort) for cohort in cohorts),
         whole=split.everyone == BUCKETS,
         promote_needed=-math.log(plan.confidence.false_promotion),
@@ -125,9 +125,7 @@ class _Guard:
 def _guard(look: _Look, metric: Metric, *, inside: bool) -> _Guard:
     """Judge a guardrail that streams watch; `inside`: V2 is shown to be within the limit."""
     layout, name = look.state.layout, metric.name
-    harm, needed = look.harm.get(name), layout.needed.get(name)
-    if harm is not None and is_paced(metric):
-        harm = min(harm, log_e_slower(look.state.pace))
+    harm, needed = look.harm.get(name, (None, None))
     shown = harm is not None and needed is not None and harm >= needed
     if shown or name in look.state.shown_at:
         onset = onset_of(layout, look.state.streams, name)

@@ -20,7 +20,7 @@ from crossfade.core.evidence.users import Counter, Failing
 from crossfade.core.evidence.watch import Breaker, Fact, Silence, Told, Watch
 from crossfade.core.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,7 +133,9 @@ def _dump_pool(key: tuple[int, str], pool: Pool) -> dict[str, Any]:
         "since": pool.since,
         "requests": pool.requests,
         "counts": pool.counts.tolist(),
-        "first": pool.first,
+        "seen": pool.seen,
+        "failed": pool.failed,
+        "at": pool.at,
     }
 
 
@@ -208,12 +210,13 @@ def _load_share(stored: dict[str, Any]) -> Share:
 
 
 def _load_pool(pool: dict[str, Any]) -> Pool:
-    first = pool["first"]
     return Pool(
         since=pool["since"],
         requests=(pool["requests"][0], pool["requests"][1]),
         counts=np.array(pool["counts"], dtype=np.float64),
-        first=(first[0], first[1], first[2], first[3]),
+        seen=(pool["seen"][0], pool["seen"][1]),
+        failed=tuple((one, two) for one, two in pool["failed"]),
+        at=pool["at"],
     )
 
 

@@ -1,9 +1,12 @@
 """Which streams of evidence a plan calls for, how the error budget is split among them, and how ticks move them.
 
 Budget (documented in docs/explanation/evidence.md): of the plan's false-rollback probability a quarter belongs to gross
-breaches (`gross.py`), the rest to the metrics that may roll back, by the weights of EVIDENCE 1.9. Inside a metric
-several e-processes are averaged, which is valid however they depend on each other (Vovk and Wang, arXiv:1912.06116).
-Guardrails that hold or alert share a budget of their own.
+breaches (`gross.py`), the rest to one weighted total over the metrics that may roll back and their regions (EVIDENCE
+1.9). A weighted mean of e-processes is one, however they depend on each other (Vovk and Wang, arXiv:1912.06116).
+Guardrails that hold or alert have a total of their own.
+
+Periodic evidence begins anew each week, or every ten minutes. It must not know who failed before, which other evidence
+does, so the two are never added up: each is held against the bar, and their weights add up to 1 (union bound).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +26,7 @@ from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
 from crossfade.core.evidence.ratio import FINE_GRID, HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
+from crossfade.core.evidence.users import BLOCK_S, WEEK_S
 from crossfade.core.plan import Action, Comparison, Metric, MetricKind, Plan
 
 GROSS_SHARE = 0.25
@@ -51,9 +56,16 @@ class Unit(StrEnum):
     """What is counted as bad; see `users.py`."""
 
     FIRST = "first"
-    LIMITED = "limited"
+    WEEKLY = "weekly"
+    ACUTE = "acute"
     DISTINCT = "distinct"
     RAW = "raw"
+
+
+PERIOD_S = {Unit.WEEKLY: WEEK_S, Unit.ACUTE: BLOCK_S}
+"""Units whose evidence begins anew."""
+BY_SHARE = (Unit.FIRST, Unit.WEEKLY, Unit.ACUTE)
+"""Units in which the sides weigh as the shares do, because the hash draws users and not requests."""
 
 
 class Bet(StrEnum):
@@ -98,6 +110,31 @@ class Part:
 
     weight: float
     rows: tuple[int, ...]
+    alone: bool
+    """Its evidence is periodic, and not added to the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionalPart:
+    """A share of a metric's evidence that is split among regions: a regional stream, by index."""
+
+    weight: float
+    index: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Guardrails that share an error probability alpha: their weighted total is held against 1/alpha."""
+
+    weights: Mapping[str, float]
+    """By metric; they add up to 1."""
+    needed: float
+    """ln(1/alpha)."""
+
+    def bar(self, metric: str) -> float:
+        """Return ln of the evidence that is enough from one metric whatever the others show."""
+        return self.needed - math.log(self.weights[metric])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +163,9 @@ class Layout:
     """On all of V2's requests, users without a control included: they hold and alert, and never roll back."""
     regional: tuple[Stream, ...]
     parts: Mapping[str, tuple[Part, ...]]
-    regional_parts: Mapping[str, tuple[tuple[float, int], ...]]
-    needed: Mapping[str, float]
-    """ln of the evidence at which a guardrail is shown breached, by metric."""
+    regional_parts: Mapping[str, tuple[RegionalPart, ...]]
+    budgets: tuple[Budget, ...]
+    """Of the guardrails that roll back, and of the others."""
     compared: tuple[int, ...]
     """Measures whose ratio is shown and asked for promotion."""
     planes: tuple[Plane | None, ...]
@@ -139,6 +176,15 @@ class Layout:
     def rows(self) -> int:
         """Return the number of streams before the regional ones."""
         return len(self.ratio) + len(self.absolute) + len(self.wide)
+
+    def periods(self, slots: int) -> Floats:
+        """Return each row's period in seconds, infinity for most, with the regional rows of so many slots."""
+        ratio, regional = (
+            [PERIOD_S.get(self.measures[stream.measure].unit, math.inf) for stream in streams]
+            for streams in (self.ratio, self.regional)
+        )
+        others = [math.inf] * (len(self.absolute) + len(self.wide))
+        return np.array(ratio + others + regional * slots)
 
     def measure_of(self, metric: str, unit: Unit | None = None) -> int | None:
         """Return the index of a metric's measure: the unit asked for, else the one that is shown to people."""
@@ -229,6 +275,10 @@ class _Builder:
         index = self.stream("regional", measure, level)[1]
         self.regional_parts.setdefault(metric.name, []).append((weight, index))
 
+    def is_periodic(self, kind: str, index: int) -> bool:
+        stream: Stream = getattr(self, kind)[index]
+        return self.measures[stream.measure].unit in PERIOD_S
+
     def row(self, kind: str, index: int) -> int:
         before = {"ratio": 0, "absolute": len(self.ratio), "wide": len(self.ratio) + len(self.absolute)}
         return before[kind] + index
@@ -256,11 +306,21 @@ def layout_of(plan: Plan, phase: int) -> Layout:
         wide=tuple(build.wide),
         regional=tuple(build.regional),
         parts={
-            name: tuple(Part(weight, tuple(build.row(*stream) for stream in streams)) for weight, streams in parts)
+            name: tuple(
+                Part(
+                    weight,
+                    tuple(build.row(*stream) for stream in streams),
+                    alone=any(build.is_periodic(*stream) for stream in streams),
+                )
+                for weight, streams in parts
+            )
             for name, parts in build.parts.items()
         },
-        regional_parts={name: tuple(parts) for name, parts in build.regional_parts.items()},
-        needed=_needed(plan, [metric for metric in watched if metric.name in build.parts]),
+        regional_parts={
+            name: tuple(RegionalPart(weight, index, build.is_periodic("regional", index)) for weight, index in parts)
+            for name, parts in build.regional_parts.items()
+        },
+        budgets=_budgets(plan, [metric for metric in watched if metric.name in build.parts]),
         compared=compared,
         planes=tuple(_plane(build, index, compared, margin) for index in range(len(build.measures))),
         plain=tuple(m for m in plan.metrics if m.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING)),
@@ -292,7 +352,7 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
     regions = regions and metric.kind not in SPARSE
     everywhere = 1 - REGIONAL_SHARE if regions else 1.0
     if metric.kind is MetricKind.FAILURE_RATE:
-        _add_failure_streams(build, metric, limit, everywhere)
+        _add_failure_streams(build, metric, everywhere)
         return
     raw = build.measure(metric, Unit.RAW)
     both = build.stream("absolute", raw, limit), build.stream("ratio", raw, 1.0)
@@ -302,28 +362,22 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
         build.region(metric, REGIONAL_SHARE, raw, 1.1)
 
 
-def _add_failure_streams(build: _Builder, metric: Metric, limit: float, everywhere: float) -> None:
-    """Add a failure rate's e-processes: 0.7 first failures, 0.3 repeated ones.
+def _add_failure_streams(build: _Builder, metric: Metric, everywhere: float) -> None:
+    """Add a failure rate's e-processes: 0.80 first failures, 0.12 weekly ones, 0.08 acute ones.
 
-    First failures are tested against "no worse" itself (null ratio 1), which the hash makes exactly valid; their
-    alternatives begin at 1.3, so evidence shrinks while V2 is less than 1.14 times as bad, and the margin of 1.1 is
-    kept by drift. Tested against 1.1 they need 1.4 times as many requests to see the same defect.
+    All are tested against "no worse" itself (null ratio 1): within a period the hash puts each newly failing user on V2
+    with probability s, so that each is exactly valid, whatever users do. Their alternatives begin at 1.3, so evidence
+    shrinks while V2 is less than 1.14 times as bad, and the margin of 1.1 is kept by drift. Tested against 1.1 they
+    need 1.4 times as many requests to see the same defect.
     """
     first = build.measure(metric, Unit.FIRST)
-    limited = build.measure(metric, Unit.LIMITED)
-    distinct = build.measure(metric, Unit.DISTINCT)
-    gross = min(max(0.10, 10 * limit), 0.5)
-    build.part(metric, 0.7 * everywhere, build.stream("ratio", first, 1.0))
-    build.part(metric, 0.15 * everywhere, build.stream("ratio", limited, 1.5))
-    build.part(
-        metric, 0.05 * everywhere, build.stream("absolute", distinct, limit), build.stream("ratio", limited, 1.25)
-    )
-    build.part(
-        metric, 0.1 * everywhere, build.stream("absolute", distinct, gross), build.stream("ratio", distinct, 2.0)
-    )
+    weekly = build.measure(metric, Unit.WEEKLY)
+    build.part(metric, 0.80 * everywhere, build.stream("ratio", first, 1.0))
+    build.part(metric, 0.12 * everywhere, build.stream("ratio", weekly, 1.0))
+    build.part(metric, 0.08 * everywhere, build.stream("ratio", build.measure(metric, Unit.ACUTE), 1.0))
     if everywhere < 1:
-        build.region(metric, 0.7 * (1 - everywhere), first, 1.0)
-        build.region(metric, 0.3 * (1 - everywhere), limited, 1.5)
+        build.region(metric, 0.8 * (1 - everywhere), first, 1.0)
+        build.region(metric, 0.2 * (1 - everywhere), weekly, 1.0)
 
 
 _KIND_WEIGHT = {
@@ -335,14 +389,15 @@ _KIND_WEIGHT = {
 }
 
 
-def _needed(plan: Plan, metrics: Sequence[Metric]) -> dict[str, float]:
+def _budgets(plan: Plan, metrics: Sequence[Metric]) -> tuple[Budget, ...]:
     acting = [metric for metric in metrics if metric.guard and metric.guard.action is Action.ROLLBACK]
     holding = [metric for metric in metrics if metric not in acting]
     kinds = [metric.kind for metric in acting]
     total = sum(_KIND_WEIGHT[kind] for kind in set(kinds))
     alpha = plan.confidence.false_rollback * (1 - GROSS_SHARE)
-    needed = {m.name: -math.log(alpha * _KIND_WEIGHT[m.kind] / total / kinds.count(m.kind)) for m in acting}
-    return needed | {m.name: -math.log(HOLD_ALPHA / len(holding)) for m in holding}
+    roll_back = {m.name: _KIND_WEIGHT[m.kind] / total / kinds.count(m.kind) for m in acting}
+    hold = {m.name: 1 / len(holding) for m in holding}
+    return (Budget(roll_back, -math.log(alpha)), Budget(hold, -math.log(HOLD_ALPHA)))
 
 
 def _promotable(metric: Metric, margin: float) -> tuple[float, Floats]:
@@ -389,6 +444,8 @@ class Streams:
 
     begun_at: float
     promotions: int
+    at: float
+    """Start of the last tick: what has a period begins anew when the next one lies in another."""
     harm: Floats
     """(rows + slots * regional, 13): M of the weighted Shiryaev-Roberts recursion."""
     spent: Floats
@@ -411,9 +468,10 @@ def begin_streams(layout: Layout, at: float) -> Streams:
     return Streams(
         begun_at=at,
         promotions=0,
+        at=at,
         harm=np.zeros((rows, len(HARM_GRID))),
         spent=np.zeros(rows),
-        waiting=np.full(rows, mass.START),
+        waiting=np.where(np.isfinite(layout.periods(0)), 0.0, mass.START),
         best=np.zeros((rows, len(HARM_GRID))),
         onset=np.full((rows, len(HARM_GRID)), at),
         promote=np.zeros((len(layout.compared), len(PROMOTE_GRID))),
@@ -438,19 +496,21 @@ def with_slots(layout: Layout, streams: Streams, slots: int) -> Streams:
     missing = layout.rows + slots * len(layout.regional) - len(streams.harm)
     if missing <= 0:
         return streams
-    released = mass.START + sum(mass.at_promotion(j + 1) for j in range(streams.promotions))
+    slots = (len(streams.harm) + missing - layout.rows) // len(layout.regional)
+    periodic = np.isfinite(layout.periods(slots)[len(streams.harm) :])
+    promoted = sum(mass.at_promotion(j + 1) for j in range(streams.promotions))
     return replace(
         streams,
         harm=np.concatenate([streams.harm, np.zeros((missing, len(HARM_GRID)))]),
         spent=np.concatenate([streams.spent, np.zeros(missing)]),
-        waiting=np.concatenate([streams.waiting, np.full(missing, released)]),
+        waiting=np.concatenate([streams.waiting, promoted + np.where(periodic, 0.0, mass.START)]),
     )
 
 
 def advance(
     layout: Layout, streams: Streams, *, starts: Floats, ends: Floats, entries: Entries, wide: Floats
-) -> tuple[Streams, dict[str, Floats]]:
-    """Move all streams by T ticks and return, by metric, ln of the evidence of harm after each of them.
+) -> tuple[Streams, Harm]:
+    """Move all streams by T ticks and return the evidence of harm after each of them.
 
     starts, ends: (T,) plan time. wide: (T, measures, 2), n and k over all of V2. The result doesn't depend on how the
     ticks are cut into batches.
@@ -472,14 +532,21 @@ def advance(
                 profile=profile,
             )
     _add_absolute(layout, entries, wide, log_e, compares)
-    flowed = mass.flowed(ends - streams.begun_at, layout.planned_s)
+    periods = layout.periods(_slots(layout, rows))
+    elapsed = mass.flowed(ends - streams.begun_at, layout.planned_s)
+    flowed = elapsed[:, None] * np.where(np.isfinite(periods), mass.PERIODIC_FLOW, 1.0)
     added, spent, waiting = _release(streams, compares, flowed)
     best, onset = _restarts(streams, log_e[:, : layout.rows], compares[:, : layout.rows], starts)
-    values = weighted_sr(streams.harm, added, log_e)
-    evidence = _by_metric(layout, log_mixture(values)) if ticks else {}
+    harm, values = streams.harm, log_e
+    turned = _turns(periods, np.concatenate([[streams.at], starts]))
+    for first, last in pairwise([*sorted({0, *turned}), ticks]):
+        harm = np.where(turned[first][:, None], 0.0, harm) if first in turned else harm
+        if last > first:
+            harm = weighted_sr(harm, added[first:last], log_e[first:last])[-1]
     moved = replace(
         streams,
-        harm=values[-1].copy() if ticks else streams.harm,
+        at=float(starts[-1]) if ticks else streams.at,
+        harm=harm.copy(),
         spent=spent,
         waiting=waiting,
         best=best,
@@ -487,7 +554,20 @@ def advance(
         promote=promote,
         profile=profile,
     )
-    return moved, evidence
+    return moved, _by_metric(layout, log_mixture(values))
+
+
+def _turns(periods: Floats, starts: Floats) -> dict[int, NDArray[np.bool_]]:
+    """Return the rows whose period has changed, by position of the tick; starts: (T + 1,), the tick before included."""
+    found: dict[int, NDArray[np.bool_]] = {}
+    for period in np.unique(periods[np.isfinite(periods)]):
+        for position in np.flatnonzero(np.diff(starts // period)).tolist():
+            found[position] = found.get(position, False) | (periods == period)
+    return found
+
+
+def _slots(layout: Layout, rows: int) -> int:
+    return (rows - layout.rows) // max(1, len(layout.regional))
 
 
 def _add_ratio(
@@ -559,8 +639,11 @@ def _add_at(target: Floats, index: NDArray[np.int64], value: Floats) -> None:
 
 
 def _release(streams: Streams, compares: NDArray[np.bool_], flowed: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the onset mass of each tick and row (T, rows), and what is spent and waiting afterwards."""
-    seen = np.where(compares, flowed[:, None], 0.0)
+    """Return the onset mass of each tick and row (T, rows), and what is spent and waiting afterwards.
+
+    flowed: (T, rows), what has flowed for each row by the end of each tick.
+    """
+    seen = np.where(compares, flowed, 0.0)
     spent = np.maximum.accumulate(np.concatenate([streams.spent[None], seen]), axis=0)
     added = spent[1:] - spent[:-1]
     first = compares & (np.cumsum(compares, axis=0) == 1)
@@ -583,19 +666,58 @@ def _restarts(streams: Streams, log_e: Floats, compares: NDArray[np.bool_], star
     return np.maximum(path[-1], 0.0), onset
 
 
-def _by_metric(layout: Layout, rows: Floats) -> dict[str, Floats]:
-    """Return ln of each metric's weighted evidence, shape (T,), from ln of the streams', shape (T, rows)."""
-    evidence = {}
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """ln of the evidence of harm by metric, shape (T,) each."""
+
+    together: dict[str, Floats]
+    """What may be added up over metrics."""
+    alone: dict[str, Floats]
+    """The strongest of what must not be added to anything; only metrics that have it."""
+
+    def paced(self, layout: Layout, slower: Floats) -> Harm:
+        """Return this with V2 shown slower than V1 (`pace`, ln, (T,)) demanded by the guardrails that want it."""
+        paced = {measure.metric.name for measure in layout.measures if is_paced(measure.metric)}
+        together = {name: np.minimum(e, slower) if name in paced else e for name, e in self.together.items()}
+        return replace(self, together=together)
+
+
+def _by_metric(layout: Layout, rows: Floats) -> Harm:
+    """Add up each metric's weighted evidence, from ln of the streams', shape (T, rows)."""
+    harm, slots = Harm({}, {}), _slots(layout, rows.shape[1])
     for name, parts in layout.parts.items():
-        terms = [math.log(part.weight) + rows[:, part.rows].min(axis=1) for part in parts]
-        regional = layout.regional_parts.get(name, ())
-        slots = (rows.shape[1] - layout.rows) // max(1, len(layout.regional))
-        for weight, index in regional:
+        terms = [(part.alone, math.log(part.weight) + rows[:, part.rows].min(axis=1)) for part in parts]
+        for regional in layout.regional_parts.get(name, ()):
             for slot in range(slots):
-                row = layout.rows + slot * len(layout.regional) + index
-                terms.append(math.log(weight * SLOT_WEIGHT[slot]) + rows[:, row])
-        evidence[name] = np.logaddexp.reduce(terms, axis=0)
-    return evidence
+                row = layout.rows + slot * len(layout.regional) + regional.index
+                terms.append((regional.alone, math.log(regional.weight * SLOT_WEIGHT[slot]) + rows[:, row]))
+        harm.together[name] = np.logaddexp.reduce([term for alone, term in terms if not alone], axis=0)
+        if any(alone for alone, _ in terms):
+            harm.alone[name] = np.maximum.reduce([term for alone, term in terms if alone])
+    return harm
+
+
+def against_bars(layout: Layout, harm: Harm) -> dict[str, tuple[Floats, Floats]]:
+    """Return, by metric, ln of its evidence and ln of what that must reach to be a breach, (T,) each.
+
+    A budget's guardrails are judged by their weighted total: what the others show lowers the bar of the strongest, so
+    that it is reached where ``sum w_j E_j >= 1/alpha``. The others keep the bar that they have alone.
+    """
+    found = {}
+    for budget in layout.budgets:
+        terms = np.array([math.log(weight) + harm.together[name] for name, weight in budget.weights.items()])
+        for index, name in enumerate(budget.weights):
+            bar = budget.bar(name)
+            with np.errstate(invalid="ignore"):  # no evidence at all: -inf less -inf
+                lift = np.logaddexp.reduce(terms, axis=0) - terms[index]
+            strongest = (terms.argmax(axis=0) == index) & np.isfinite(lift)
+            value, needed = harm.together[name], np.where(strongest, bar - lift, bar)
+            alone = harm.alone.get(name)
+            if alone is not None:
+                nearer = alone - bar > value - needed
+                value, needed = np.where(nearer, alone, value), np.where(nearer, bar, needed)
+            found[name] = (value, needed)
+    return found
 
 
 def onset_of(layout: Layout, streams: Streams, metric: str) -> float | None:
@@ -613,13 +735,17 @@ def onset_of(layout: Layout, streams: Streams, metric: str) -> float | None:
 def regions_to_blame(layout: Layout, streams: Streams, metric: str, regions: Sequence[str]) -> tuple[str, ...]:
     """Return the regions in which a metric's harm is shown (e-BH at 10 %), strongest first."""
     rows = log_mixture(streams.harm[layout.rows :])
-    wanted = [index for _, index in layout.regional_parts.get(metric, ())]
+    wanted = [part.index for part in layout.regional_parts.get(metric, ())]
     if not wanted:
         return ()
     by_slot = rows.reshape(-1, len(layout.regional))[:, wanted].max(axis=1) - math.log(len(wanted))
     return blamed({name: float(value) for name, value in zip(regions, by_slot, strict=False)})
 
 
-def evidence_now(layout: Layout, streams: Streams) -> dict[str, float]:
-    """Return ln of the evidence of harm by metric, as it stands."""
-    return {name: float(value[0]) for name, value in _by_metric(layout, log_mixture(streams.harm[None])).items()}
+def evidence_now(layout: Layout, streams: Streams, slower: float) -> dict[str, tuple[float, float]]:
+    """Return, by metric, ln of the evidence of harm as it stands and ln of what it must reach.
+
+    slower: ln of the evidence that V2 is slower than V1 (`pace`).
+    """
+    harm = _by_metric(layout, log_mixture(streams.harm[None])).paced(layout, np.array([slower]))
+    return {name: (float(value[0]), float(bar[0])) for name, (value, bar) in against_bars(layout, harm).items()}

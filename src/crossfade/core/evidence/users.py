@@ -1,8 +1,9 @@
 """Units of counting. Which unit is counted decides whether a test is valid (EVIDENCE 1.5).
 
-`first`: a user's first failure in the rollout. `limited`: one failure per user and day, and no more than four per
-rollout, so that a few users who fail all day can't look like a difference between versions. `distinct`: one failure
-per user and ten minutes. A failure whose user is unknown counts as a user of its own.
+`first`: a user's first failure in the rollout. `weekly`: a user's first failure of the week, so that a defect is
+still found when most users have failed before. `distinct`: one failure per user and ten minutes; `acute` is the same
+for evidence that begins anew every ten minutes, as `weekly` does every week. A failure whose user is unknown counts as
+a user of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from crossfade.core.evidence.sums import Arm, Cell
 from crossfade.core.split import Version
 
 BLOCK_S = 600.0
-DAY_S = 86_400.0
-LIMIT = 4
+WEEK_S = 604_800.0
 _RECENT_MAX = 512
 
 
@@ -53,7 +53,7 @@ class Failing:
     """The users who failed: all that must be remembered of them."""
 
     seen: Counter = Counter()
-    """Users with a failure in this attempt: 8 * the day it was last counted on + the number of days, LIMIT at most."""
+    """Users with a failure in this attempt: 1 + the number of the week in which they last failed."""
     hurt: Counter = Counter()
     """Users with a failure on V2 in this phase."""
     block: int = -1
@@ -73,14 +73,15 @@ class Units:
     """One arm's failures in one tick, by unit."""
 
     first: int
-    limited: int
+    weekly: int
     distinct: int
 
 
 def count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
     """Count a tick's failures by unit; cells in a fixed order, overrides left out by the caller.
 
-    A user who fails on both versions within one tick (a promotion moved them) is no first failure of either.
+    A user who fails on both versions within one tick (a promotion moved them) is no first failure of either, nor a
+    weekly one.
     """
     return failing.count(start, cells)
 
@@ -98,7 +99,7 @@ def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) ->
     both = _users(cells, Version.V1) & _users(cells, Version.V2)
     fresh: dict[Version, set[int]] = {Version.V1: set(), Version.V2: set()}
     units: list[Units] = []
-    unknown, today, changes = 0, int(start // DAY_S), {}
+    unknown, week, changes = 0, int(start // WEEK_S), {}
     for arm, cell in cells:
         if not cell.failing_users:
             units.append(Units(cell.failures, cell.failures, cell.failures))
@@ -106,11 +107,9 @@ def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) ->
             continue
         new = cell.failing_users - done[arm.version] - fresh[arm.version]
         known = {user: failing.seen.get(user) for user in new}
-        again = {user: number for user, number in known.items() if _counts_today(number, today)}
-        units.append(
-            Units(sum(number == 0 and user not in both for user, number in known.items()), len(again), len(new))
-        )
-        changes.update({user: 8 * today + number % 8 + 1 for user, number in again.items()})
+        alone = [number for user, number in known.items() if user not in both]
+        units.append(Units(alone.count(0), sum(number != 1 + week for number in alone), len(new)))
+        changes.update(dict.fromkeys(known, 1 + week))
         fresh[arm.version] |= new
     merged = {version: done[version] | fresh[version] for version in done}
     moved = _with(
@@ -122,11 +121,6 @@ def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) ->
         unknown=unknown,
     )
     return moved, units
-
-
-def _counts_today(number: int, today: int) -> bool:
-    """Tell whether a user who fails now counts as `limited`, from their number so far."""
-    return number == 0 or (number // 8 != today and number % 8 < LIMIT)
 
 
 def _users(cells: Sequence[tuple[Arm, Cell]], version: Version) -> set[int]:
