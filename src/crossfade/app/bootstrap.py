@@ -18,6 +18,7 @@ import uvicorn
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
 from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
 from crossfade.app.api import Served, make_api
@@ -135,7 +136,8 @@ def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
     switch = HaproxyRollback(proxy_folder)
     outcomes = PostedOutcomes(plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s)
-    sources: tuple[MetricsSource, ...] = (outcomes,)
+    servers = (Prometheus(source, plan.metrics, clock=clock, lateness_s=settings.lateness_s) for source in plan.sources)
+    sources: tuple[MetricsSource, ...] = (outcomes, *servers)
     parts = Parts(store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock, sources=sources)
     controller = Controller(plan, parts)
     collector.on_failure = controller.wake.set
