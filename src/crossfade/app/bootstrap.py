@@ -22,7 +22,7 @@ from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
 from crossfade.app.api import Served, make_api
-from crossfade.app.control import CONTROL_FILE, Control
+from crossfade.app.control import CONTROL_FILE, STORE_FILE, Control, note_plan
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
 from crossfade.core.plan import Plan
@@ -35,7 +35,6 @@ log = logging.getLogger("crossfade")
 
 TELEMETRY_KEY = "telemetry.key"
 PROXY_FOLDER = "proxy"
-STORE_FILE = "store.db"
 OUTCOMES_FOLDER = "outcomes"
 EPOCH_FILE = "epoch"
 
@@ -84,6 +83,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool) -> None:
     folder = _make_folder(settings.folder(plan.name))
+    note_plan(folder, path)
     api_socket = _listen("127.0.0.1", settings.api_port)
     app = _assemble(plan, folder, settings)
     stop = asyncio.Event()

@@ -240,6 +240,26 @@ def events(rollout: str | None, state: Path, output: str, after: int) -> None:
     commands.events(rollout, state, output, after)
 
 
+_DATABASE = click.option(
+    "--database", default="", envvar="CROSSFADE_DATABASE", help="URL of the store, as `serve` was given it."
+)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_DATABASE
+@click.option(
+    "--plan", type=click.Path(path_type=Path), help="The rollout's plan; default: the file `serve` was given."
+)
+@_OUTPUT
+def replay(output: str, **options: Any) -> None:
+    """Decide again at every look that was kept, and compare."""
+    from crossfade.app.replay import ReplayOptions, run_replay
+
+    run_replay(ReplayOptions(**options), output)
+
+
 # ── acting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

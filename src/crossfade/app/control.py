@@ -10,6 +10,9 @@ from pathlib import Path
 from crossfade.errors import UnreachableError, UsageError
 
 CONTROL_FILE = "control.json"
+STORE_FILE = "store.db"
+PLAN_FILE = "plan"
+"""Says which plan file the rollout was last carried out from, for commands that need it when nobody serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,19 @@ def find_folder(state: Path, rollout: str | None) -> Path:
         names = ", ".join(folder.name for folder in folders)
         raise UsageError(f"{state} holds several rollouts ({names}); name one")
     return folders[0]
+
+
+def note_plan(folder: Path, plan: Path) -> None:
+    """Write down which plan file a rollout is carried out from."""
+    (folder / PLAN_FILE).write_text(str(plan), encoding="utf-8")
+
+
+def noted_plan(folder: Path) -> Path | None:
+    """Return the plan file that a rollout was last carried out from; None where that was not written down."""
+    try:
+        return Path((folder / PLAN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def read_control(folder: Path) -> Control:
