@@ -4,6 +4,7 @@ CrossfadeError
 ├── PlanError             the plan can't be what was meant; carries every Problem        exit code 2
 ├── UsageError            the command can't be carried out as typed                      exit code 2
 ├── ConflictError         the rollout is in another state or revision than assumed       exit code 3
+│   └── ChangedError      it has changed since the caller looked; look again
 ├── UnreachableError      nobody answered: controller, proxy or store                    exit code 4
 │   └── ProxyUnreachableError
 ├── ProxyError            the proxy answered, and not as asked
@@ -63,6 +64,10 @@ class ConflictError(CrossfadeError):
     """The rollout is in another state or at another revision than the caller assumed."""
 
     exit_code = 3
+
+
+class ChangedError(ConflictError):
+    """The rollout is at another revision than the caller has seen."""
 
 
 class UnreachableError(CrossfadeError):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from crossfade.core.access import Act, Token
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
 from crossfade.core.split import NOBODY, Split
@@ -248,8 +249,13 @@ class Store(Protocol):
     async def save_look(self, rollout: str, look: KeptLook, *, generation: int = 0) -> None:
         """Keep one look; of the records the latest are kept, of looks all."""
 
-    async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
-        """Return the latest records, newest first, each with its plan time as `at`."""
+    async def decisions(
+        self, rollout: str, limit: int = 50, before: int | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        """Return the latest `limit` records, newest first, of those numbered below `before` (None: of all).
+
+        Each has its plan time as `at`, and its number as `number`.
+        """
 
     async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
@@ -274,3 +280,29 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of the database."""
+
+
+class TokenStore(Protocol):
+    """Where tokens are kept: digests and roles, never a secret."""
+
+    async def tokens(self) -> Sequence[Token]:
+        """Return every token that was not revoked, expired ones included; StoreError where they can't be read.
+
+        What another process has added or removed is seen in the next answer.
+        """
+
+    async def add(self, token: Token) -> None:
+        """Keep a token; ConflictError where one of that name is still valid, an expired one is replaced."""
+
+    async def remove(self, name: str) -> Token:
+        """Forget a token and return it; UsageError where there is none of that name."""
+
+
+class Audit(Protocol):
+    """The record of acts: who asked for what, done or refused. Bounded: the oldest are let go."""
+
+    async def append(self, act: Act) -> None:
+        """Keep one act; StoreError where that is not possible."""
+
+    async def latest(self, limit: int) -> Sequence[Act]:
+        """Return the latest acts, newest first; StoreError where they can't be read."""

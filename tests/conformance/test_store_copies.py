@@ -53,14 +53,14 @@ async def filled(store: SqlStore) -> SqlStore:
 
 
 async def told(store: SqlStore) -> list[object]:
-    """Return all that a store tells of the rollout; numbers of looks are its own."""
+    """Return all that a store tells of the rollout; numbers of looks and decisions are its own."""
     looks = await store.looks("trips")
     return [
         list(await store.events("trips")),
         list(await store.ticks("trips")),
         await store.evidence("trips"),
         [(look.look, look.outcome, look.digest, look.record) for look in looks],
-        list(await store.decisions("trips")),
+        [{**decision, "number": None} for decision in await store.decisions("trips")],
     ]
 
 

@@ -36,6 +36,7 @@ from crossfade.engine.apply import Drift, apply, compare, wanted_state
 from crossfade.engine.journal import Journal
 from crossfade.engine.rollback import RollbackReport, roll_back
 from crossfade.errors import (
+    ChangedError,
     ConflictError,
     CrossfadeError,
     ProxyError,
@@ -130,6 +131,10 @@ class Controller:
     def rollout(self) -> Rollout:
         """Return the rollout as of its latest event."""
         return self._journal.rollout
+
+    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
+        """Have a listener told of each event that is recorded, from now on."""
+        self._journal.listen(listener)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -473,10 +478,11 @@ class Controller:
 
     # ── what people ask for ─────────────────────────────────────────────────────────────────────────────
 
-    async def promote(self, by: str, reason: str) -> Rollout:
+    async def promote(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter."""
         async with self._acting:
             self._must_not_be_fenced()
+            self._must_be_at(revision)
             self._must_allow(e.PhasePromoted)
             if self.rollout.phase + 1 >= len(self.plan.phases):
                 last = self.plan.phases[-1].name
@@ -488,38 +494,43 @@ class Controller:
             await self._enter(self.rollout.phase + 1, reason or "by hand", by)
             return self.rollout
 
-    async def pause(self, by: str, reason: str) -> Rollout:
+    async def pause(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Stop promotions; the split stays, guardrails are watched."""
         async with self._acting:
             self._must_not_be_fenced()
+            self._must_be_at(revision)
             return await self._journal.record(e.Paused(at=self._now(), by=by, reason=reason))
 
-    async def resume(self, by: str, reason: str) -> Rollout:
+    async def resume(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Allow promotions again."""
         async with self._acting:
             self._must_not_be_fenced()
+            self._must_be_at(revision)
             return await self._journal.record(e.Resumed(at=self._now(), by=by, reason=reason))
 
-    async def approve(self, by: str, reason: str) -> Rollout:
+    async def approve(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Approve leaving the present phase."""
         async with self._acting:
             self._must_not_be_fenced()
+            self._must_be_at(revision)
             event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason)
             return await self._journal.record(event)
 
-    async def rollback(self, by: str, reason: str) -> Rollout:
+    async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired.
 
         Raises ProxyError where the proxy did not confirm it: the rollback stands, and is set as soon as it answers.
         """
+        self._must_be_at(revision)
         self._must_allow(e.RolledBack)
         report = await self._roll_back_now(RollBack(trigger="person", reason=reason or "by hand"), by=by)
         if not report.complete:
             raise ProxyError(f"the rollback stands and will be set as soon as the proxy answers, but {report.sentence}")
         return self.rollout
 
-    async def abort(self, by: str, reason: str) -> Rollout:
+    async def abort(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 and end the rollout for good."""
+        self._must_be_at(revision)
         self._must_allow(e.Aborted)
         if self.rollout.state is not State.PENDING:
             await self._roll_back_now(RollBack(trigger="person", reason=f"abort: {reason or 'by hand'}"), by=by)
@@ -529,10 +540,11 @@ class Controller:
             await self._assert_wanted()
             return self.rollout
 
-    async def retry(self, phase: str | None, by: str, reason: str) -> Rollout:
+    async def retry(self, phase: str | None, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Start again after a rollback, in the phase it happened in or the one named; evidence begins anew."""
         async with self._acting:
             self._must_not_be_fenced()
+            self._must_be_at(revision)
             self._must_allow(e.Retried)
             index = self.rollout.phase if phase is None else self._phase_index(phase)
             if index > self.rollout.phase:
@@ -553,6 +565,13 @@ class Controller:
         self.nodes = await self._parts.proxy.observe()
         if await self._found_rolled_back():
             raise ConflictError("somebody has just rolled back at the proxy itself; look, and ask again")
+
+    def _must_be_at(self, revision: int | None) -> None:
+        """Raise ChangedError where a person has seen another revision than the present one."""
+        if revision is not None and revision != self.rollout.revision:
+            raise ChangedError(
+                f"the rollout is at revision {self.rollout.revision}, not {revision}; look again, and ask again"
+            )
 
     def _must_allow(self, event: type[e.Event]) -> None:
         if not allowed(self.rollout.state, event):

@@ -37,6 +37,10 @@ class Journal:
         self.taken_over: int | None = None
         """Revision at which another controller began, after us; this one must not write any more."""
 
+    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
+        """Have a listener told of each event that is folded here, from now on."""
+        self._listeners.append(listener)
+
     async def load(self) -> Rollout:
         """Fold what the store holds; raises StoreError where it can't be read."""
         async with self._writing:

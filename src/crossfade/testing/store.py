@@ -124,11 +124,13 @@ class MemoryStore:
             numbers = [number for number in sorted(known) if after is None or number > after]
             return [replace(known[number], tick=_same(known[number].tick)) for number in numbers[: max(limit, 0)]]
 
-    async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
-        """Return the latest decisions, newest first, each with its plan time as `at`."""
+    async def decisions(
+        self, rollout: str, limit: int = 50, before: int | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        """Return the latest decisions, newest first, of those numbered below `before` (None: of all)."""
         with self._call("decisions"):
-            latest = list(reversed(self._decisions[rollout]))[: max(limit, 0)]
-            return [orjson.loads(decision) for decision in latest]
+            latest = [orjson.loads(decision) for decision in reversed(self._decisions[rollout])]
+            return [kept for kept in latest if before is None or kept["number"] < before][: max(limit, 0)]
 
     async def save_look(self, rollout: str, look: KeptLook, *, generation: int = 0) -> None:
         """Keep one look, and its record."""
@@ -141,7 +143,7 @@ class MemoryStore:
             looks.append(replace(look, look=replace(look.look, window=window), record=record, number=number))
             if record is not None:
                 kept = self._decisions[rollout]
-                kept.append(to_json(record))
+                kept.append(to_json({**record, "number": number}))
                 del kept[:-KEPT_DECISIONS]
 
     async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:

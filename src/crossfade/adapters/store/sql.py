@@ -163,12 +163,16 @@ class SqlStore:
 
     # ── decisions ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def decisions(self, rollout: str, limit: int = 50) -> Sequence[Mapping[str, object]]:
-        """Return the latest decisions, newest first, each with its plan time as `at`."""
-        query = sa.select(_decisions.c.at, _decisions.c.data).where(_of(_decisions, rollout))
+    async def decisions(
+        self, rollout: str, limit: int = 50, before: int | None = None
+    ) -> Sequence[Mapping[str, object]]:
+        """Return the latest decisions, newest first, of those numbered below `before` (None: of all)."""
+        query = sa.select(_decisions.c.id, _decisions.c.at, _decisions.c.data).where(_of(_decisions, rollout))
+        if before is not None:
+            query = query.where(_decisions.c.id < before)
         async with self._database.transaction(write=False) as connection:
             rows = (await connection.execute(query.order_by(_decisions.c.id.desc()).limit(max(limit, 0)))).all()
-        return [{"at": row.at, **self._loads(row.data, f"a decision of {rollout}")} for row in rows]
+        return [{"at": row.at, **self._loads(row.data, f"a decision of {rollout}"), "number": row.id} for row in rows]
 
     async def save_look(self, rollout: str, look: KeptLook, *, generation: int = 0) -> None:
         """Keep one look, and its record; let go of the records beyond the latest KEPT_DECISIONS."""

@@ -281,10 +281,12 @@ class StoreConformance:
             await store.save_look("r", some_look(n / 3, record))
             await store.save_look("r", some_look(n / 3))
         await store.save_look("other", some_look(9.0, {"n": 9}))
-        found = await store.decisions("r", limit=2)
-        assert [dict(d) for d in found] == [
-            {"at": n / 3, "outcome": "one", "n": n, "gates": [{"x": None}]} for n in (4, 3)
-        ]
+        found = [dict(decision) for decision in await store.decisions("r", limit=2)]
+        numbers = [int(str(decision.pop("number"))) for decision in found]
+        assert found == [{"at": n / 3, "outcome": "one", "n": n, "gates": [{"x": None}]} for n in (4, 3)]
+        assert numbers[0] > numbers[1] > 0
+        older = await store.decisions("r", before=numbers[1])
+        assert [decision["n"] for decision in older] == [2, 1, 0]
         assert len(await store.decisions("r")) == 5
         assert list(await store.decisions("r", limit=0)) == []
 
