@@ -28,6 +28,7 @@ from crossfade.simulation.model import (
     fact_baseline,
     failure_baseline,
     latency_median_ms,
+    outcome_baseline,
     told_by_v1,
 )
 from crossfade.simulation.people import Floats, Ints, make_people
@@ -59,6 +60,8 @@ class Slice:
     """(facts, arms): answers in which the fact says no, or another value."""
     bins: Ints
     """(arms, bins that occur): answers by latency."""
+    outcomes: Ints
+    """(outcomes, 2, arms): units of which one was posted or counted, and the sum of their values."""
 
     def failed(self, arm: int) -> slice:
         """Return where an arm's failures lie."""
@@ -90,6 +93,7 @@ class World:
         self._healthy = failure_baseline(scenario.plan)
         self._median = latency_median_ms(scenario.plan)
         self._facts = tuple(m for m in scenario.plan.metrics if m.kind in (MetricKind.AVAILABILITY, MetricKind.RATIO))
+        self._outcomes = tuple({m.outcome: m for m in scenario.plan.metrics if m.outcome}.values())
         self._timings = tuple(m for m in scenario.plan.metrics if m.kind is MetricKind.TIMING)
         self._breakers = tuple(m for m in scenario.plan.metrics if m.kind is MetricKind.BREAKER)
         self._split: Split | None = None
@@ -130,6 +134,7 @@ class World:
             critical=rng.binomial(failures, critical),
             missing=rng.binomial(requests, bad) if len(bad) else np.zeros((0, len(requests)), dtype=np.int64),
             bins=rng.multinomial(requests, self._latencies(ill)),
+            outcomes=self._posted(rng, requests),
         )
 
     def cut(self, part: Slice, seconds: float) -> list[dict[Arm, Cell]]:
@@ -139,15 +144,15 @@ class World:
         result: list[dict[Arm, Cell]] = [{} for _ in range(parts)]
         for arm in np.flatnonzero(part.requests).tolist():
             for cells, cell in zip(result, self._parts(rng, part, arm, parts), strict=True):
-                if cell.requests:
+                if cell.requests or cell.outcomes:
                     cells[self.arms[arm]] = cell
         return result
 
     def whole(self, parts: Sequence[Slice]) -> dict[Arm, Cell]:
         """Return the cells of slices that follow each other as those of one tick."""
-        requests, critical, missing, bins = (
+        requests, critical, missing, bins, outcomes = (
             np.sum([getattr(part, name) for part in parts], axis=0)
-            for name in ("requests", "critical", "missing", "bins")
+            for name in ("requests", "critical", "missing", "bins", "outcomes")
         )
         times = [part.start + part.failed_at * (part.end - part.start) for part in parts]
         cells = {}
@@ -161,6 +166,7 @@ class World:
                 critical=int(critical[arm]),
                 missing=missing[:, arm],
                 bins=bins[arm],
+                outcomes=outcomes[:, :, arm],
             )
         return cells
 
@@ -212,6 +218,16 @@ class World:
             self._chances[slow] = table[:, : int(np.flatnonzero(table.any(axis=0)).max()) + 1]
         return self._chances[slow]
 
+    def _posted(self, rng: np.random.Generator, requests: Ints) -> Ints:
+        """Draw units and values of outcomes, alike on both versions: one a user and day, or one a request."""
+        scenario = self.scenario
+        per_request = min(1.0, scenario.users / (scenario.rate * DAY_S))
+        result = np.zeros((len(self._outcomes), 2, len(requests)), dtype=np.int64)
+        for row, metric in enumerate(self._outcomes):
+            result[row, 0] = requests if metric.query else rng.binomial(requests, per_request)
+            result[row, 1] = rng.binomial(result[row, 0], outcome_baseline(metric))
+        return result
+
     def _failures(self, rng: np.random.Generator, requests: Ints, rates: Floats) -> tuple[Ints, Ints, Floats]:
         """Draw who fails and when: failures by arm, then users and moments in the order of the arms.
 
@@ -257,6 +273,7 @@ class World:
         order = np.argsort(where, kind="stable")
         failing, ends = part.failing[mine][order], np.cumsum(failures)
         starts = part.start + np.arange(parts) * (part.end - part.start) / parts
+        outcomes = part.outcomes[:, :, arm]
         return [
             self._cell(
                 arm,
@@ -266,12 +283,22 @@ class World:
                 critical=int(critical[index]),
                 missing=missing[:, index],
                 bins=bins[index],
+                outcomes=outcomes if index == 0 else np.zeros_like(outcomes),
             )
             for index in range(parts)
         ]
 
     def _cell(
-        self, arm: int, requests: int, *, failing: Ints, times: Floats, critical: int, missing: Ints, bins: Ints
+        self,
+        arm: int,
+        requests: int,
+        *,
+        failing: Ints,
+        times: Floats,
+        critical: int,
+        missing: Ints,
+        bins: Ints,
+        outcomes: Ints,
     ) -> Cell:
         facts, timings, on_v2 = {}, {}, self.arms[arm].version is Version.V2
         for metric, no in zip(self._facts, missing.tolist(), strict=True):
@@ -291,6 +318,11 @@ class World:
             latency=Counter(dict(zip(used.tolist(), bins[used].tolist(), strict=True))),
             facts=facts,
             timings=timings,
+            outcomes={
+                metric.outcome: (units, float(total))
+                for metric, (units, total) in zip(self._outcomes, outcomes.tolist(), strict=True)
+                if units
+            },
         )
 
 
@@ -343,8 +375,8 @@ def bursts_of(scenario: Scenario, seed: int, run: int) -> tuple[tuple[float, flo
         return ()
     rng = np.random.default_rng((seed, run, 4))
     count = int(rng.poisson(scenario.horizon_s / DAY_S))
-    begins = np.sort(rng.random(count) * scenario.horizon_s)
-    lasts = rng.uniform(300.0, 1800.0, count)
+    begins = np.sort(rng.integers(0, int(scenario.horizon_s), count))  # whole seconds: sums of them are exact
+    lasts = rng.integers(300, 1801, count)
     rates = rng.choice([0.05, 0.3, 0.9], count)
     return tuple(
         (float(a), float(a + lasting), float(rate)) for a, lasting, rate in zip(begins, lasts, rates, strict=True)

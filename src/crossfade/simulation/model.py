@@ -20,6 +20,7 @@ SEARCHES_PER_DAY = 10.0
 """Of one user, where the plan's traffic isn't told (EVIDENCE 0.12)."""
 USUAL_FAILURES = 0.005
 USUAL_LATENCY_MS = 200.0
+USUAL_OUTCOME = 0.1
 SIGMA = 0.5
 """Of ln(latency): p99 is 2.2 times p75."""
 CHRONIC_SHARE = 0.6
@@ -130,6 +131,16 @@ def fact_baseline(metric: Metric) -> float:
     if metric.target is not None and counts_absence(metric):
         return (1 - metric.target.value) / 2  # halfway between perfect and just good enough
     return 0.0 if metric.kind is MetricKind.AVAILABILITY else 0.5
+
+
+def outcome_baseline(metric: Metric) -> float:
+    """Return the value of an outcome on both versions: its baseline, else one well inside its limits."""
+    if metric.baseline is not None:
+        return metric.baseline
+    limit = metric.target or (metric.guard.breach if metric.guard else None)
+    if limit is None or limit.of_v1:
+        return USUAL_OUTCOME
+    return (1 + limit.value) / 2 if counts_absence(metric) else limit.value / 2
 
 
 def told_by_v1(metric: Metric) -> bool:
