@@ -53,6 +53,13 @@ def test_a_v2_that_is_as_good_completes_phase_by_phase(scenario: Scenario) -> No
     assert result.onset is None
 
 
+def test_outages_of_both_versions_roll_nothing_back_and_end(scenario: Scenario) -> None:
+    """Outages begin and end at any second, and time goes on past each of them."""
+    for run in range(2):
+        result = run_once(replace(scenario, shared_bursts=True), 5, run)
+        assert result.ending is Ending.COMPLETED
+
+
 def test_a_v2_that_fails_is_rolled_back_and_its_price_counted(scenario: Scenario) -> None:
     result = run_once(replace(scenario, defects=(FAILING,)), 1, 0)
     assert result.ending is Ending.ROLLED_BACK

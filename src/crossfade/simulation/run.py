@@ -2,18 +2,17 @@
 
 A run goes through a plan in slices of an hour and looks closer only where that can change a verdict:
 
-- Evidence of harm is asked after each slice, or after a day of them while it is far from its bar. What it may have risen
-  to meanwhile is followed by the minute (`screen`). Where it comes within one unit of ln of its bar (or passes it), the
-  slice is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the rollback
-  comes at the end of the tick that shows it.
+- Evidence of harm is asked after each slice, or after a day of them while it is far from its bar. What it may have
+  risen to meanwhile is followed by the minute (`screen`). Where it comes within one unit of ln of its bar (or passes
+  it), the slice is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the
+  rollback comes at the end of the tick that shows it.
 - A phase can't be left before its soak is over, so gates are asked at the soak's end and after each slice from then on;
   a slice after which they have passed is gone through tick by tick, to find when.
 - A defect that fails nearly every request is watched by the second for its first minute, with the fast path of `gross`.
 
 So decisions are those of a look after each tick of ten seconds, but for two things. Evidence of other kinds than first
 failures that passes its bar and falls back by more than e within one look is missed, and so are gates that pass for a
-part of an hour.
-Approvals are given as soon as all else has passed; a rollback ends a run.
+part of an hour. Approvals are given as soon as all else has passed; a rollback ends a run.
 """
 
 from __future__ import annotations
