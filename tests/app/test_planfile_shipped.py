@@ -126,6 +126,30 @@ def test_showing_a_rate_to_be_within_a_limit_takes_what_was_simulated(
     assert requests_to_show(limit, limit) == float("inf")
 
 
+@pytest.mark.parametrize(("share", "measured"), [(0.05, 33_200), (0.25, 39_400), (0.5, 57_400), (0.75, 110_100)])
+def test_the_need_of_a_relative_target_is_what_was_simulated(share: float, measured: float) -> None:
+    """Mean user-days on V2 until 12 % conversion is shown to be at least 95 % of V1's, versions equal, 80 runs."""
+    assert needed_v2_requests(0.95, share, 0.12) == pytest.approx(measured, rel=0.08)
+
+
+def test_a_posted_outcome_is_counted_once_a_user_and_day(desk: Any, plan_text: str) -> None:
+    conversion = '  conversion: {outcome: conversion, baseline: 12%, target: ">= 95% of v1"}\n'
+    text = plan_text.replace("phases:\n", f"{conversion}phases:\n")
+    text = text.replace("[failure_rate on target]", "[conversion on target]")
+    (canary, half) = lint(desk.load(text), 10)
+    assert canary.expected_requests == pytest.approx(700)
+    assert half.expected_requests == pytest.approx(7000)
+    assert half.needed_requests == pytest.approx(88_000, rel=0.02)
+    assert "at 0.012 V2 outcomes/s `conversion on target` can't be expected" in half.message
+    assert "margin" not in half.message
+
+
+def test_satisfaction_is_asked_for_as_an_availability(desk: Any, plan_text: str) -> None:
+    metric = '  satisfaction: {outcome: mood, baseline: 95%, target: ">= 90%", guard: "< 85% -> hold"}\n'
+    text = plan_text.replace("phases:\n", f"{metric}phases:\n")
+    assert lint(desk.load(text.replace("[failure_rate on target]", "[satisfaction on target]")), 10) == ()
+
+
 def test_without_the_number_of_users_the_lint_is_silent(desk: Any, plan_text: str) -> None:
     text = plan_text.replace("  users: 2000\n", "").replace(" cohort: beta,", "")
     plan = desk.load(text)

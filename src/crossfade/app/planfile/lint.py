@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 from crossfade.app.planfile.shares import Population
 from crossfade.core.evidence.sequences import rate_interval
-from crossfade.core.evidence.streams import bad_limit
+from crossfade.core.evidence.streams import bad_limit, counts_absence
 from crossfade.core.plan import DAY, Gate, GateKind, Metric, MetricKind, Phase, Plan
 from crossfade.core.split import BUCKETS, Split
 from crossfade.core.words import duration
 
 MARGINS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 """Margins that a finding may propose."""
+_SHARES = (MetricKind.AVAILABILITY, MetricKind.RATIO, MetricKind.OUTCOME)
+"""Kinds of which being there or not may be what is bad."""
 UNLUCKY = 1.5
 """In four of five runs non-inferiority is shown after this many times the mean need (measured: 1.36 to 1.59)."""
 _INTERVAL_ALPHA = 0.05
@@ -35,7 +37,7 @@ class Finding:
     phase: str
     gate: str
     needed_requests: float
-    """V2 requests after which four of five runs have decided; infinite where none ever does."""
+    """V2 requests (of a posted outcome: units) after which four of five runs have decided; infinite where none does."""
     expected_requests: float
     """V2 requests that the phase's soak gives."""
     message: str
@@ -86,7 +88,12 @@ def population(plan: Plan) -> Population:
 
 
 def _grid_cost(margin: float, share: float) -> float:
-    """Return the measured price of not knowing the best alternative; wide margins with few V1 users pay more."""
+    """Return the measured price of not knowing the best alternative; wide margins with few V1 users pay more.
+
+    A target such as `>= 95% of v1` (a margin below 1) lies close to equal versions, where alternatives are coarse.
+    """
+    if margin < 1:
+        return 1.55
     return 1.25 + 0.35 * math.log(margin) * math.sqrt(share)
 
 
@@ -104,9 +111,14 @@ class _Question:
     spotless: bool
     """Shown to be no worse where nothing fails on either version."""
     false_promotion: float
+    per_user_day: float
+    ratio: float | None = None
+    """Of a target relative to V1: this ratio is asked for, whatever the phase's margin."""
 
     def needed(self, margin: float) -> float:
         """Return the V2 requests after which four of five runs have decided; infinite where none ever does."""
+        if self.ratio is not None:
+            return self._not_inferior(self.ratio)
         inside_limit = 0.0 if self.limit is None else requests_to_show(self.rate, self.limit)
         no_worse = 0.0 if self.spotless and self.rate <= 0 else self._not_inferior(margin)
         return max(inside_limit, min(no_worse, requests_to_show(self.rate, self.target)))
@@ -136,37 +148,44 @@ def requests_to_show(rate: float, limit: float) -> float:
 
 
 def _finding(plan: Plan, phase: Phase, gate: Gate, people: Population, per_user_day: float) -> Finding | None:
-    question = _question(plan, phase, plan.metric(gate.metric or ""), people)
+    metric = plan.metric(gate.metric or "")
+    question = _question(plan, phase, metric, people, per_user_day)
     if question is None:
         return None
-    v2_per_day = sum(size * share for size, share in question.compared) * per_user_day
+    v2_per_day = sum(size * share for size, share in question.compared) * question.per_user_day
     expected = v2_per_day * phase.soak_s / DAY
     needed = question.needed(phase.margin)
     if needed <= expected:
         return None
     cure = next((m for m in MARGINS if m > phase.margin and question.needed(m) <= expected), None)
+    posted = metric.kind is MetricKind.OUTCOME
     return Finding(
         phase=phase.name,
         gate=gate.text,
         needed_requests=needed,
         expected_requests=expected,
-        message=_sentence(phase, gate, needed, v2_per_day, cure),
+        message=_sentence(phase, gate, needed, v2_per_day, cure=cure, what="V2 outcomes" if posted else "V2 requests"),
     )
 
 
-def _question(plan: Plan, phase: Phase, metric: Metric, people: Population) -> _Question | None:
+def _question(plan: Plan, phase: Phase, metric: Metric, people: Population, per_user_day: float) -> _Question | None:
     """Return what `on target` asks; None where the plan doesn't say enough, or nothing is compared."""
     compared = tuple(_compared(phase.split, people))
-    absence = metric.kind is MetricKind.AVAILABILITY
-    if not compared or metric.baseline is None or metric.target is None or metric.kind is MetricKind.LATENCY:
+    absence = metric.kind in _SHARES and counts_absence(metric)
+    timed = metric.kind in (MetricKind.LATENCY, MetricKind.LATENCY_MEAN)
+    if not compared or metric.baseline is None or metric.target is None or timed:
+        return None
+    if metric.relative is not None and not metric.target.of_v1:
         return None
     return _Question(
         compared=compared,
         rate=1 - metric.baseline if absence else metric.baseline,
         limit=bad_limit(metric),
         target=1 - metric.target.value if absence else metric.target.value,
-        spotless=absence,
+        spotless=metric.kind is MetricKind.AVAILABILITY,
         false_promotion=plan.confidence.false_promotion,
+        per_user_day=1.0 if metric.kind is MetricKind.OUTCOME else per_user_day,
+        ratio=metric.target.value if metric.target.of_v1 else None,
     )
 
 
@@ -178,7 +197,7 @@ def _compared(split: Split, people: Population) -> Iterator[tuple[int, float]]:
             yield size, share / BUCKETS
 
 
-def _sentence(phase: Phase, gate: Gate, needed: float, v2_per_day: float, cure: float | None) -> str:
+def _sentence(phase: Phase, gate: Gate, needed: float, v2_per_day: float, *, cure: float | None, what: str) -> str:
     if math.isinf(needed):
         return (
             f"phase {phase.name}: `{gate.text}` can never decide: V1's baseline is neither inside V2's target and "
@@ -186,8 +205,8 @@ def _sentence(phase: Phase, gate: Gate, needed: float, v2_per_day: float, cure: 
         )
     helps = f"margin {cure:g} instead of {phase.margin:g}, " if cure else ""
     return (
-        f"phase {phase.name}: at {v2_per_day / DAY:.2g} V2 requests/s `{gate.text}` can't be expected to decide within "
-        f"the soak of {duration(phase.soak_s)}: it needs about {_round(needed):,} V2 requests = "
+        f"phase {phase.name}: at {v2_per_day / DAY:.2g} {what}/s `{gate.text}` can't be expected to decide within "
+        f"the soak of {duration(phase.soak_s)}: it needs about {_round(needed):,} {what} = "
         f"{needed / v2_per_day:.3g} days; {helps}more users on both versions or a longer soak would do"
     )
 
