@@ -309,6 +309,23 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, direct:
 
 
 @main.group()
+def outcomes() -> None:
+    """Hand over what users made of the answers."""
+
+
+@outcomes.command("post")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+def outcomes_post(file: Path, rollout: str | None, state: Path, output: str) -> None:
+    """Post the outcomes in FILE: CSV with a head, or one JSON object a line; - reads from the standard input."""
+    from crossfade.app import commands
+
+    commands.post_outcomes(file, rollout, state, output)
+
+
+@main.group()
 def proxy() -> None:
     """Look after the proxy process itself."""
 

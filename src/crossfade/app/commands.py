@@ -117,6 +117,14 @@ def stop_proxy(rollout: str | None, state: Path, output: str) -> None:
     _say(output, {"rollout": folder.name, "pid": pid}, f"the proxy of {folder.name} (pid {pid}) has stopped")
 
 
+def post_outcomes(file: Path, rollout: str | None, state: Path, output: str) -> None:
+    """Post a file's outcomes and print what became of them."""
+    from crossfade.app import posting
+
+    fates = posting.post(file, _client(rollout, state))
+    _say(output, dict(fates), ", ".join(f"{count:,} {fate}" for fate, count in fates.items()))
+
+
 def _person() -> str:
     try:
         return getpass.getuser()
