@@ -6,13 +6,13 @@ A run goes through a plan in slices of an hour and looks closer only where that 
   risen to meanwhile is followed by the minute (`screen`). Where it comes within one unit of ln of its bar (or passes
   it), the slice is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the
   rollback comes at the end of the tick that shows it.
-- A phase can't be left before its soak is over, so gates are asked at the soak's end and after each slice from then on;
-  a slice after which they have passed is gone through tick by tick, to find when.
+- A phase can't be left before its soak is over, so gates are asked at the soak's end and every few hours from then on;
+  the slice in which they pass is gone through tick by tick, to find when.
 - A defect that fails nearly every request is watched by the second for its first minute, with the fast path of `gross`.
 
 So decisions are those of a look after each tick of ten seconds, but for two things. Evidence of other kinds than first
 failures that passes its bar and falls back by more than e within one look is missed, and so are gates that pass for a
-part of an hour. Approvals are given as soon as all else has passed; a rollback ends a run.
+few hours. Approvals are given as soon as all else has passed; a rollback ends a run.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _AROUND = Surroundings(rollback_ready=True)
 _NEAR = 1.0
 """Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
 _CHUNK_MAX = 24
+_WAITING_MAX = 6
+"""Slices that are gone through at once, and the same while gates are waited for."""
 _BATCH = 30
 """Ticks that are told at once where only harm could end them."""
 _GROSS_RATE = 0.5
@@ -209,20 +211,18 @@ class _Run:
             for part in parts:
                 self._closely(part, look=True)
             return
-        if not self._hopeless(parts[0]):
+        if len(parts) > 1:
             after = self._absorb(self._coarse(parts))
-            quiet = self._is_quiet(after, parts)
-            if quiet and self._may_leave(after, parts[0]):
-                self._closely(parts[0], look=True)
-                return
-            if quiet and (len(parts) == 1 or self._is_steady(after, parts[0])):
+            if self._is_quiet(after, parts) and self._is_steady(after, parts[0]) and not self._may_leave(after, parts):
                 self._accept(after, parts)
                 self.chunk = min(2 * self.chunk, _CHUNK_MAX)
                 return
-        self.chunk = 1
+        self.chunk = 1 if len(parts) > 1 else 2
+        phase = self.rollout.phase
         for part in parts:
             self._carefully(part)
-            if self.rollout.state is not State.RUNNING:
+            if self.rollout.state is not State.RUNNING or self.rollout.phase != phase:
+                self.slices = part.number  # those after it are drawn again, under the new split
                 return
 
     def _absorb(self, ticks: Sequence[Tick]) -> book.EvidenceState:
@@ -242,8 +242,12 @@ class _Run:
         if not self._hopeless(part):
             after = self._absorb(self._coarse([part]))
             if self._is_quiet(after, [part]):
-                self._accept(after, [part])
+                if self._may_leave(after, [part]):
+                    self._closely(part, look=True)
+                else:
+                    self._accept(after, [part])
                 return
+        self.chunk = 1
         self._closely(part, look=False)
 
     def _is_steady(self, after: book.EvidenceState, first: Slice) -> bool:
@@ -252,12 +256,12 @@ class _Run:
         pairs = ((before.stable_since, now.stable_since), (before.no_critical_since, now.no_critical_since))
         return all(new in (old, first.start) for old, new in pairs)
 
-    def _may_leave(self, after: book.EvidenceState, part: Slice) -> bool:
-        """Tell whether a slice after the soak ends with all gates passed, so that its ticks tell when they did."""
+    def _may_leave(self, after: book.EvidenceState, parts: Sequence[Slice]) -> bool:
+        """Tell whether slices after the soak end with all gates passed, so that their ticks tell when they did."""
         soaked = self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
-        if part.start < soaked:
+        if parts[0].start < soaked:
             return False
-        decision = self._decide(after, part.end)
+        decision = self._decide(after, parts[-1].end)
         return decision.outcome in (Outcome.PROMOTE, Outcome.COMPLETE) or self._waits_only_for_approval(decision)
 
     def _accept(self, after: book.EvidenceState, parts: Sequence[Slice]) -> None:
@@ -267,7 +271,7 @@ class _Run:
             self._count(part.start, *self.world.seen(part, self.taken))
         self.now = parts[-1].end
         if self._asks_gates():
-            self._look(parts[-1].end - parts[-1].start)
+            self._look(parts[-1].end - parts[0].start)
 
     def _asks_gates(self) -> bool:
         soaked = self.now >= self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
@@ -353,7 +357,7 @@ class _Run:
         hard = self._next_change(end)
         parts: list[Slice] = []
         start = self.now
-        size = 1 if self._asks_gates() else self.chunk
+        size = min(self.chunk, _WAITING_MAX) if self._asks_gates() else self.chunk
         while start < hard and len(parts) < size:
             stop = min(hard, self._slice_end(start))
             self.slices += 1
