@@ -35,9 +35,9 @@ def lose_reply_of(world: World, kind: str) -> None:
     """Have the store keep the next event of a kind, and its reply be lost."""
     original, done = world.store.append, False
 
-    async def losing(rollout: str, revision: int, events: Any) -> None:
+    async def losing(rollout: str, revision: int, events: Any, **more: Any) -> None:
         nonlocal done
-        await original(rollout, revision, events)
+        await original(rollout, revision, events, **more)
         if not done and any(event.kind == kind for event in events):
             done = True
             raise UnreachableError("the reply was lost")

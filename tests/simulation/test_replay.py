@@ -125,12 +125,12 @@ async def test_killed_between_any_two_steps_nothing_comes_out_differently(
     thing = getattr(world, part)
     original, seen = getattr(thing, name), 0
 
-    async def deadly(*arguments: Any) -> Any:
+    async def deadly(*arguments: Any, **more: Any) -> Any:
         nonlocal seen
         seen += 1
         if seen == nth + 1 and not after:
             raise Crash
-        result = await original(*arguments)
+        result = await original(*arguments, **more)
         if seen == nth + 1:
             raise Crash
         return result

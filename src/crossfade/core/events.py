@@ -37,6 +37,8 @@ class ControllerStarted(Event):
 
     speed: float = 1.0
     """Plan seconds per real second of its clock."""
+    by: str = ""
+    """Which process, as the lease names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from crossfade.core.plan import Plan
 from crossfade.core.rollout import Rollout
 from crossfade.engine.apply import Drift, apply, compare, wanted_state
 from crossfade.engine.journal import Journal
+from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport, roll_back
 from crossfade.errors import (
     ChangedError,
@@ -87,6 +88,8 @@ class Parts:
     telemetry: Telemetry
     clock: Clock
     sources: Sequence[MetricsSource] = ()
+    lease: LeaseKeeper | None = None
+    """None where nobody else can act, as in a simulation."""
 
 
 class Controller:
@@ -111,7 +114,7 @@ class Controller:
         self.wake = asyncio.Event()
         """Set to have a look at once."""
         self._parts = parts
-        self._journal = Journal(parts.store, plan.name, listeners)
+        self._journal = Journal(parts.store, plan.name, listeners, generation=lambda: self._lease_generation)
         self._evidence = begin_attempt(plan, 0, parts.clock.now(), parts.clock.speed)
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
@@ -149,12 +152,13 @@ class Controller:
         journal.check_digest(self.plan.digest)
         fresh = journal.rollout.state is State.PENDING
         if fresh:
-            first = self.plan.phases[0].name
-            await journal.record(
-                e.RolloutStarted(at=now, plan=self.plan.name, digest=self.plan.digest, phase=first, speed=self._speed)
+            first, digest = self.plan.phases[0].name, self.plan.digest
+            started = e.RolloutStarted(
+                at=now, plan=self.plan.name, digest=digest, phase=first, speed=self._speed, by=self._holder
             )
+            await journal.record(started)
         else:
-            await journal.record(e.ControllerStarted(at=now, speed=self._speed))
+            await journal.record(e.ControllerStarted(at=now, speed=self._speed, by=self._holder))
         await self._load_evidence(fresh, now)
         await self._parts.proxy.start()
         async with self._acting:
@@ -162,6 +166,17 @@ class Controller:
             if not fresh and await self._found_rolled_back():
                 return
             await self._assert_wanted()
+
+    async def follow(self, leader: str) -> None:
+        """Look on while `leader` acts: read the history and ask the proxy; of the verbs only a rollback does something.
+
+        Raises ConflictError where the rollout was started from another plan, StoreError or UnreachableError where
+        its history can't be read.
+        """
+        self.fenced = leader
+        await self._journal.follow()
+        self._journal.check_digest(self.plan.digest)
+        self.nodes = await self._parts.proxy.observe()
 
     async def run(self) -> None:
         """Look until cancelled. What goes wrong in one look is logged, and the next one looks again.
@@ -186,6 +201,8 @@ class Controller:
                 await self.tick()
             except ConflictError as error:
                 log.error("something else was written meanwhile; the history was read anew: %s", error)
+                if self._parts.lease is not None:
+                    await self._parts.lease.renew()  # it may be another one's by now
             except CrossfadeError as error:
                 log.error("this look failed: %s", error)
             except Exception:  # whatever one look meets, the next one looks again
@@ -204,6 +221,8 @@ class Controller:
         async with self._acting:
             before = self._rollbacks
             self._follow_history()
+            if self._asleep:
+                return
             ticks = self._closed_ticks()
             self._absorb(ticks)
             due = self._parts.clock.monotonic() - self._observed_at >= self.pace.observe_s
@@ -216,7 +235,8 @@ class Controller:
                 self._notice_a_later_one()
             if self._rolling or self.fenced or await self._found_rolled_back():
                 return
-            await self._mend_drift()
+            if self._lease_over is None:
+                await self._mend_drift()
             decision = await self._look(stored)
             await self._carry_out(decision.commands, before)
 
@@ -228,6 +248,22 @@ class Controller:
     @property
     def _speed(self) -> float:
         return self._parts.clock.speed
+
+    @property
+    def _lease_generation(self) -> int:
+        return 0 if self._parts.lease is None else self._parts.lease.generation
+
+    @property
+    def _lease_over(self) -> str | None:
+        return None if self._parts.lease is None else self._parts.lease.over
+
+    @property
+    def _asleep(self) -> bool:
+        return self._parts.lease is not None and self._parts.lease.asleep
+
+    @property
+    def _holder(self) -> str:
+        return "" if self._parts.lease is None else self._parts.lease.holder
 
     async def _load_evidence(self, fresh: bool, now: float) -> None:
         """Go on with the evidence that was kept, as far as the history has not gone past it since."""
@@ -276,7 +312,8 @@ class Controller:
             await self._journal.catch_up()
             if self._unsaved:
                 state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
-                await self._parts.store.save_ticks(self.plan.name, self._unsaved, state)
+                generation = self._lease_generation
+                await self._parts.store.save_ticks(self.plan.name, self._unsaved, state, generation=generation)
                 self._unsaved = []
         except (StoreError, UnreachableError) as error:
             return str(error)
@@ -318,7 +355,8 @@ class Controller:
     async def _save_looks(self) -> None:
         try:
             while self._unkept:
-                await self._parts.store.save_look(self.plan.name, self._unkept[0])
+                look, generation = self._unkept[0], self._lease_generation
+                await self._parts.store.save_look(self.plan.name, look, generation=generation)
                 del self._unkept[0]
         except (StoreError, UnreachableError) as error:
             log.error("%d looks could not be kept yet: %s", len(self._unkept), error)
@@ -381,24 +419,32 @@ class Controller:
         """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason."""
         later = self._drift().later_generation
         if later is not None and self.fenced is None:
-            self.fenced = f"the proxy carries generation {later}, ours is {self.rollout.generation}"
-            log.error("another controller has acted since, this one does not act any more: %s", self.fenced)
+            carries = f"the proxy carries generation {later}, ours is {self.rollout.generation}"
+            self._fence(f"another controller has acted since: {carries}")
 
     def _follow_history(self) -> None:
         """Take note of what the history has that we did not do: a reply was lost, or another controller began."""
+        if self._parts.lease is not None and self._parts.lease.lost is not None and self.fenced is None:
+            self._fence(self._parts.lease.lost)
         if self._journal.taken_over is not None and self.fenced is None:
-            self.fenced = f"another one began at revision {self._journal.taken_over} of the history"
-            log.error("this controller does not act any more: %s", self.fenced)
+            began = f"one began at revision {self._journal.taken_over} of the history"
+            self._fence(f"another controller has acted since: {began}")
         rollout = self.rollout
         if self._attempt != rollout.attempt:
             self._evidence = self._begin_evidence(rollout.phase, rollout.phase_since)
         elif self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
+    def _fence(self, reason: str) -> None:
+        self.fenced = reason
+        log.error("this controller does not act any more: %s", reason)
+
     def _must_not_be_fenced(self) -> None:
         self._follow_history()
         if self.fenced is not None:
-            raise ConflictError(f"another controller has acted since: {self.fenced}")
+            raise ConflictError(self.fenced)
+        if self._lease_over is not None:
+            raise ConflictError(self._lease_over)
 
     def _wanted(self) -> ProxyState:
         return wanted_state(self.plan, self.rollout)
@@ -436,7 +482,7 @@ class Controller:
         Tells whether it did.
         """
         acting = self.rollout.state in (State.RUNNING, State.PAUSED, State.COMPLETED)
-        if self.fenced or self._rolling or not acting:
+        if self.fenced or self._rolling or self._asleep or not acting:
             return False
         for seconds in self.pace.gross_s:
             window = self._parts.telemetry.recent(seconds)

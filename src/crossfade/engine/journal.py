@@ -27,8 +27,17 @@ _STARTS = (RolloutStarted.__name__, ControllerStarted.__name__)
 class Journal:
     """The history of one rollout, as one controller sees it."""
 
-    def __init__(self, store: Store, name: str, listeners: Sequence[Callable[[StoredEvent], None]] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        listeners: Sequence[Callable[[StoredEvent], None]] = (),
+        *,
+        generation: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`generation` returns that of our lease, which goes with every write."""
         self._store = store
+        self._generation = generation
         self._listeners = list(listeners)
         self._waiting: list[StoredEvent] = []
         self._writing = asyncio.Lock()
@@ -45,6 +54,13 @@ class Journal:
         """Fold what the store holds; raises StoreError where it can't be read."""
         async with self._writing:
             await self._read()
+            return self.rollout
+
+    async def follow(self) -> Rollout:
+        """Fold what others have appended since the last look."""
+        async with self._writing:
+            if await self._store.events(self.rollout.name, self.rollout.revision):
+                await self._read()
             return self.rollout
 
     async def _read(self) -> None:
@@ -74,7 +90,7 @@ class Journal:
             await self._catch_up()
             new, stored = self._folded(events)
             try:
-                await self._store.append(self.rollout.name, self.rollout.revision, stored)
+                await self._append(self.rollout.revision, stored)
             except ConflictError:
                 await self._read()
                 raise
@@ -109,8 +125,11 @@ class Journal:
 
     async def _append_waiting(self) -> None:
         if self._waiting:
-            await self._store.append(self.rollout.name, self._waiting[0].revision - 1, self._waiting)
+            await self._append(self._waiting[0].revision - 1, self._waiting)
             self._waiting = []
+
+    async def _append(self, revision: int, events: Sequence[StoredEvent]) -> None:
+        await self._store.append(self.rollout.name, revision, events, generation=self._generation())
 
     def _folded(self, events: Sequence[Event]) -> tuple[Rollout, list[StoredEvent]]:
         new, stored = self.rollout, []
