@@ -2,76 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
-import uvicorn
+from tests.app.serving import BASE, PLAN, TOKEN, Asked, asked
 from yarl import URL
 
-from crossfade.adapters.outcomes import PostedOutcomes
-from crossfade.app.api import Served, make_api
-from crossfade.app.planfile import load_plan
 from crossfade.core.split import bucket_of
-from crossfade.engine.controller import Controller, Parts
-from crossfade.testing.clock import ManualClock
-from crossfade.testing.proxy import FakeProxy, FakeRollback
-from crossfade.testing.store import MemoryStore
-from crossfade.testing.telemetry import FakeTelemetry
-
-PLAN = load_plan(Path(__file__).parents[2] / "plans" / "trips-v2.yaml")
-BASE = "/api/v1/rollouts/trips-v2"
-TOKEN = "not a secret"
-
-
-@dataclass
-class Asked:
-    """A client of the API under test."""
-
-    session: aiohttp.ClientSession
-    url: str
-
-    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        sent = {"Authorization": f"Bearer {TOKEN}"} | headers
-        async with self.session.get(self.url + path, headers=sent) as answer:
-            return answer.status, await answer.json(content_type=None)
-
-    async def post(self, verb: str, body: object = None) -> tuple[int, Any]:
-        sent = {"Authorization": f"Bearer {TOKEN}"}
-        async with self.session.post(f"{self.url}{BASE}/{verb}", json=body or {}, headers=sent) as answer:
-            return answer.status, await answer.json()
+from crossfade.testing.proxy import FakeProxy
 
 
 @pytest.fixture
-def proxy() -> FakeProxy:
-    return FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
+async def api(tmp_path: Path) -> AsyncIterator[Asked]:
+    async with asked(tmp_path) as api:
+        yield api
 
 
 @pytest.fixture
-async def api(proxy: FakeProxy, tmp_path: Path) -> AsyncIterator[Asked]:
-    """A controller on the shipped fakes behind a real server."""
-    clock, store = ManualClock(), MemoryStore()
-    telemetry = FakeTelemetry()
-    await store.open()
-    parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
-    controller = Controller(PLAN, parts)
-    await controller.start()
-    outcomes = PostedOutcomes(PLAN, tmp_path, key=b"", tick_s=10)
-    served = Served(
-        controller=controller, store=store, telemetry=telemetry, clock=clock, outcomes=outcomes, token=TOKEN
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_api(served), log_level="error", lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    async with aiohttp.ClientSession() as session:
-        yield Asked(session, f"http://127.0.0.1:{listener.getsockname()[1]}")
-    server.should_exit = True
-    await task
+def proxy(api: Asked) -> FakeProxy:
+    return api.proxy
 
 
 @pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic bm90", f"bearer {TOKEN}"])
@@ -117,12 +67,12 @@ async def test_the_story_of_the_verbs(api: Asked) -> None:
     ):
         status, told = await api.post(verb, {"by": "ada", "reason": "for the test"})
         assert (verb, status, told["state"], told["phase"]["name"]) == (verb, 200, state, phase)
-    _, events = await api.get(BASE + "/events")
+    events = (await api.get(BASE + "/events"))[1]["items"]
     assert [e["revision"] for e in events] == list(range(1, len(events) + 1))
     assert {"PhasePromoted", "Paused", "Resumed", "GateApproved", "RolledBack", "Retried", "Aborted"} <= {
         e["kind"] for e in events
     }
-    assert (await api.get(BASE + "/events?after=3"))[1][0]["revision"] == 4
+    assert (await api.get(BASE + "/events?after=3"))[1]["items"][0]["revision"] == 4
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,10 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-import uvicorn
+from tests.app.serving import TOKEN, served_with, serving
 
 from crossfade.adapters.outcomes import PostedOutcomes
-from crossfade.app.api import Served, make_api
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind
@@ -82,17 +79,12 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     )
     controller = Controller(PLAN, parts)
     await controller.start()
-    served = Served(
-        controller=controller, store=store, telemetry=telemetry, clock=clock, outcomes=outcomes, token="token"
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_api(served), log_level="error", lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1/rollouts/trips-v2/outcomes"
-    async with aiohttp.ClientSession(headers={"Authorization": "Bearer token"}) as session:
-        yield Desk(session, url, controller, telemetry, clock)
-    server.should_exit = True
-    await task
+    served = served_with(controller, store, telemetry, clock, tmp_path, outcomes=outcomes)
+    async with (
+        serving(served) as url,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+    ):
+        yield Desk(session, f"{url}/api/v1/rollouts/trips-v2/outcomes", controller, telemetry, clock)
 
 
 async def test_what_is_posted_is_read_in_the_next_look(desk: Desk) -> None:

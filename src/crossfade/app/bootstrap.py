@@ -15,16 +15,20 @@ from pathlib import Path
 
 import uvicorn
 
+from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
-from crossfade.app.api import Served, make_api
-from crossfade.app.control import CONTROL_FILE, STORE_FILE, Control, note_plan
+from crossfade.app.api import make_api
+from crossfade.app.control import AUDIT_FILE, CONTROL_FILE, STORE_FILE, TOKENS_FILE, Control, note_plan
+from crossfade.app.listening import Listening, listen
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
+from crossfade.app.web.access import Access
+from crossfade.app.web.served import Served
 from crossfade.core.plan import Plan
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.rollback import RollbackReport, roll_back
@@ -37,6 +41,8 @@ TELEMETRY_KEY = "telemetry.key"
 PROXY_FOLDER = "proxy"
 OUTCOMES_FOLDER = "outcomes"
 EPOCH_FILE = "epoch"
+SHUTDOWN_S = 5
+"""Real seconds that requests have to end in when `serve` does."""
 
 
 @dataclass(slots=True)
@@ -84,16 +90,17 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool) -> None:
     folder = _make_folder(settings.folder(plan.name))
     note_plan(folder, path)
-    api_socket = _listen("127.0.0.1", settings.api_port)
+    tokens = FileTokens(settings.state / TOKENS_FILE)
+    listening = listen(settings, await tokens.tokens(), SystemClock().now())
     app = _assemble(plan, folder, settings)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await _begin(app, settings)
-        await _until_stopped(app, path, api_socket, stop)
+        await _until_stopped(app, path, listening, tokens, stop)
     finally:
-        api_socket.close()
+        listening.socket.close()
         await _end(app, stop_proxy=stop_proxy)
 
 
@@ -103,21 +110,6 @@ def _make_folder(folder: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{folder} can't be made: {error.strerror or error}; say --state DIR") from None
     return folder.resolve()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the API's port before anything is started, so that a taken one costs nothing."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UnreachableError(
-            f"the control API can't listen on {host}:{port}: {error.strerror or error}; "
-            "stop what holds the port, or choose another with --api-port (0 takes a free one)"
-        ) from None
-    return listener
 
 
 def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
@@ -159,30 +151,42 @@ async def _begin(app: _App, settings: Settings) -> None:
     )
 
 
-async def _until_stopped(app: _App, path: Path, api_socket: socket.socket, stop: asyncio.Event) -> None:
-    token = new_token()
+async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
+    token, wall = new_token(), SystemClock()
     served = Served(
         controller=app.controller,
         store=app.store,
         telemetry=app.collector,
         clock=app.clock,
         outcomes=app.outcomes,
-        token=token,
+        wall=wall,
+        access=Access(local=token, tokens=tokens, now=wall.now, new_secret=new_token),
+        audit=FileAudit(app.folder / AUDIT_FILE),
+        exposure=listening.exposure,
     )
-    config = uvicorn.Config(make_api(served), log_level="warning", access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        make_api(served),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        **listening.uvicorn,
+    )
     server = _Server(config)
-    host, port = api_socket.getsockname()[:2]
-    url = f"http://{host}:{port}"
-    api = asyncio.create_task(server.serve(sockets=[api_socket]))
+    api = asyncio.create_task(server.serve(sockets=[listening.socket]))
     controller = asyncio.create_task(app.controller.run())
     stopped = asyncio.create_task(stop.wait())
-    Control(rollout=app.plan.name, url=url, token=token, plan=str(path), pid=os.getpid()).write(app.folder)
-    log.info("%s: control API at %s; try `crossfade status`", app.plan.name, url)
+    Control(
+        rollout=app.plan.name, url=listening.url, token=token, plan=str(path), pid=os.getpid(), ca=listening.ca
+    ).write(app.folder)
+    log.info("%s: control API at %s; try `crossfade status`", app.plan.name, listening.url)
     try:
         done, _ = await asyncio.wait({api, controller, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopped}:
             task.result()  # a task that ended by itself did so by a fault: say which
     finally:
+        served.feed.close()
         server.should_exit = True
         stopped.cancel()
         controller.cancel()

@@ -12,9 +12,12 @@ from urllib.parse import quote
 import click
 
 from crossfade.app import render
-from crossfade.app.client import Client
+from crossfade.app.client import Client, local_target, remote_target
 from crossfade.app.control import find_folder, read_control
 from crossfade.errors import CrossfadeError, UnreachableError, UsageError
+
+URL = "crossfade.url"
+"""Under which the context of a command holds where a controller elsewhere answers."""
 
 
 def _say(output: str, data: Any, text: str) -> None:
@@ -22,15 +25,17 @@ def _say(output: str, data: Any, text: str) -> None:
 
 
 def _client(rollout: str | None, state: Path) -> Client:
-    return Client(read_control(find_folder(state, rollout)))
+    url = click.get_current_context().meta.get(URL)
+    return Client(remote_target(url, rollout) if url else local_target(read_control(find_folder(state, rollout))))
 
 
 def check(path: Path, output: str) -> None:
     """Print what a plan says; PlanError with every mistake where it can't be meant."""
+    from crossfade.app import views
     from crossfade.app.planfile import load_plan, summarise
 
     plan = load_plan(path)
-    _say(output, render.plan_data(plan), summarise(plan))
+    _say(output, views.plan_view(plan), summarise(plan))
 
 
 def schema() -> None:
@@ -74,13 +79,13 @@ def status(rollout: str | None, state: Path, output: str) -> None:
 
 def why(rollout: str | None, state: Path, output: str, count: int) -> None:
     """Print the latest decisions."""
-    data = _client(rollout, state).get(f"/decisions?limit={count}")
+    data = list(_client(rollout, state).pages(f"/decisions?limit={min(count, 50)}", count))
     _say(output, data, render.decisions(data))
 
 
 def events(rollout: str | None, state: Path, output: str, after: int) -> None:
     """Print the history."""
-    data = _client(rollout, state).get(f"/events?after={after}")
+    data = list(_client(rollout, state).pages(f"/events?after={after}&limit=1000", 1_000_000))
     _say(output, data, render.events(data))
 
 

@@ -11,6 +11,9 @@ from crossfade.errors import UnreachableError, UsageError
 
 CONTROL_FILE = "control.json"
 STORE_FILE = "store.db"
+TOKENS_FILE = "tokens.json"
+"""Beside the rollouts' folders: a token holds for each of them."""
+AUDIT_FILE = "audit.jsonl"
 PLAN_FILE = "plan"
 """Says which plan file the rollout was last carried out from, for commands that need it when nobody serves."""
 
@@ -25,6 +28,8 @@ class Control:
     plan: str
     """Absolute path of the plan file."""
     pid: int
+    ca: str = ""
+    """File with the certificate that it serves with; empty without TLS."""
 
     def write(self, folder: Path) -> None:
         """Write the control file with mode 0600, atomically."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from crossfade.core.plan import Plan
 from crossfade.core.words import duration, moment, percent
 
 _MARKS = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◌", "BLIND": "?"}
@@ -14,30 +13,6 @@ WIDTH = 80
 
 def _wrapped(text: str, indent: str, first: str = "") -> str:
     return textwrap.fill(text, WIDTH, initial_indent=first or indent, subsequent_indent=indent)
-
-
-def plan_data(plan: Plan) -> dict[str, Any]:
-    """Return a plan's outline for programs."""
-    return {
-        "rollout": plan.name,
-        "digest": plan.digest,
-        "salt": plan.assignment.salt,
-        "phases": [
-            {
-                "name": phase.name,
-                "target": phase.target,
-                "split": {"everyone": phase.split.everyone, "cohorts": dict(phase.split.cohorts)},
-                "soak_s": phase.soak_s,
-                "margin": phase.margin,
-                "gates": [gate.text for gate in phase.gates],
-            }
-            for phase in plan.phases
-        ],
-        "metrics": [
-            {"name": metric.name, "kind": metric.kind.value, "guard": metric.guard.text if metric.guard else None}
-            for metric in plan.metrics
-        ],
-    }
 
 
 def whois(answers: list[dict[str, Any]]) -> str:

@@ -19,6 +19,15 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the store; empty: SQLite in the rollout's folder."""
     api_port: int = Field(default=8090, ge=0, le=65535)
     """0 takes a free port."""
+    listen: str = ""
+    """HOST:PORT of the control API; empty: loopback at `api_port`."""
+    host_name: tuple[str, ...] = ()
+    """Names that the control API answers to besides those of loopback."""
+    tls_cert: Path | None = None
+    """PEM file with the certificate and those that lead to its authority."""
+    tls_key: Path | None = None
+    trusted_proxy: str = ""
+    """Address of the proxy in front of the control API, whose X-Forwarded-For and -Proto are believed."""
     tick_s: float = Field(default=10.0, gt=0)
     """Length of a tick in plan seconds."""
     lateness_s: float = Field(default=15.0, ge=0)

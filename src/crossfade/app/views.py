@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from crossfade.core.plan import Plan
+from crossfade.core.access import Token
+from crossfade.core.gates import GateStatus
+from crossfade.core.plan import Gate, Limit, Plan
 from crossfade.core.split import Split, assign
 from crossfade.engine.controller import Controller
 
@@ -15,9 +18,101 @@ def split_view(split: Split) -> dict[str, Any]:
     return {"everyone": split.everyone, "cohorts": dict(split.cohorts)}
 
 
-def phases_view(controller: Controller) -> list[dict[str, Any]]:
-    """Return the plan's phases and where the rollout is among them."""
+def plan_view(plan: Plan) -> dict[str, Any]:
+    """Return a plan's outline."""
+    return {
+        "rollout": plan.name,
+        "digest": plan.digest,
+        "salt": plan.assignment.salt,
+        "phases": [
+            {
+                "name": phase.name,
+                "target": phase.target,
+                "split": split_view(phase.split),
+                "soak_s": phase.soak_s,
+                "margin": phase.margin,
+                "gates": [gate.text for gate in phase.gates],
+            }
+            for phase in plan.phases
+        ],
+        "metrics": [
+            {"name": metric.name, "kind": metric.kind.value, "guard": metric.guard.text if metric.guard else None}
+            for metric in plan.metrics
+        ],
+    }
+
+
+def rollouts_view(controller: Controller, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one line per rollout: what this controller carries out, and the names of the others in its store."""
     plan, rollout = controller.plan, controller.rollout
+    mine = {
+        "rollout": rollout.name,
+        "served": True,
+        "state": rollout.state.value,
+        "phase": plan.phases[rollout.phase].name,
+        "weight": weight(plan, rollout.wanted_split(plan)),
+        "held_kind": rollout.held_kind,
+        "revision": rollout.revision,
+    }
+    others = [dict.fromkeys(mine) | {"rollout": name, "served": False} for name in names if name != rollout.name]
+    return [mine, *others]
+
+
+def gate_view(gate: GateStatus) -> dict[str, Any]:
+    """Return one line of the checklist."""
+    return {
+        "gate": gate.text,
+        "kind": gate.kind.value,
+        "verdict": gate.verdict.value,
+        "evidence": gate.evidence,
+        "left_s": gate.left_s,
+    }
+
+
+def metrics_view(controller: Controller) -> list[dict[str, Any]]:
+    """Return what the plan wants of each metric, and what has been seen of it in this phase."""
+    readings, margin = controller.seen.readings, controller.plan.phases[controller.rollout.phase].margin
+    return [
+        {
+            "name": metric.name,
+            "kind": metric.kind.value,
+            "baseline": metric.baseline,
+            "target": _bound(metric.target),
+            "guard": None
+            if metric.guard is None
+            else {
+                "text": metric.guard.text,
+                "action": metric.guard.action.value,
+                "breach": _bound(metric.guard.breach),
+                "worse_than_v1": metric.guard.worse_than_v1,
+            },
+            "margin": margin,
+            "reading": asdict(readings[metric.name]) if metric.name in readings else None,
+        }
+        for metric in controller.plan.metrics
+    ]
+
+
+def _bound(limit: Limit | None) -> dict[str, Any] | None:
+    return None if limit is None else asdict(limit)
+
+
+def token_view(token: Token, now: float) -> dict[str, Any]:
+    """Return what is told of a token at a time (real seconds since the epoch)."""
+    return {
+        "name": token.name,
+        "role": token.role.value,
+        "created_at": token.created_at,
+        "created_by": token.created_by,
+        "expires_at": token.expires_at,
+        "expired": token.expired(now),
+    }
+
+
+def phases_view(controller: Controller) -> list[dict[str, Any]]:
+    """Return the plan's phases with their gates; only those of the present phase have been looked at."""
+    plan, rollout = controller.plan, controller.rollout
+    seen = [] if controller.decision is None else [gate_view(gate) for gate in controller.decision.gates]
     views = []
     for index, phase in enumerate(plan.phases):
         place = "past" if index < rollout.phase else "now" if index == rollout.phase else "ahead"
@@ -29,10 +124,14 @@ def phases_view(controller: Controller) -> list[dict[str, Any]]:
                 "split": split_view(phase.split),
                 "soak_s": phase.soak_s,
                 "margin": phase.margin,
-                "gates": [gate.text for gate in phase.gates],
+                "gates": seen if place == "now" and seen else [_unseen(gate) for gate in phase.gates],
             }
         )
     return views
+
+
+def _unseen(gate: Gate) -> dict[str, Any]:
+    return {"gate": gate.text, "kind": gate.kind.value, "verdict": None, "evidence": None, "left_s": None}
 
 
 def status_view(controller: Controller, now: float) -> dict[str, Any]:
@@ -68,18 +167,7 @@ def status_view(controller: Controller, now: float) -> dict[str, Any]:
         "killed": rollout.wanted_killed,
         "applied": rollout.applied_generation == rollout.generation,
         "nodes": [asdict_node(node) for node in controller.nodes],
-        "gates": []
-        if decision is None
-        else [
-            {
-                "gate": gate.text,
-                "kind": gate.kind.value,
-                "verdict": gate.verdict.value,
-                "evidence": gate.evidence,
-                "left_s": gate.left_s,
-            }
-            for gate in decision.gates
-        ],
+        "gates": [] if decision is None else [gate_view(gate) for gate in decision.gates],
         "decision": None
         if decision is None
         else {

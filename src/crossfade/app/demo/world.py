@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from crossfade.app.client import Client
+from crossfade.app.client import Client, local_target
 from crossfade.app.control import read_control
 from crossfade.app.demo.processes import Child, ChildError, Children, free_ports
 from crossfade.app.demo.users import UsersSettings, command
@@ -144,7 +144,7 @@ class World:
         until = self._clock.monotonic() + 60.0
         while True:
             try:
-                self.client = Client(read_control(folder), timeout_s=5.0)
+                self.client = Client(local_target(read_control(folder)), timeout_s=5.0)
                 await asyncio.to_thread(self.client.get, "")
                 return
             except UnreachableError:
@@ -184,7 +184,7 @@ class World:
 
     def look(self, after: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the controller's status and the events after a revision; UnreachableError. Blocks."""
-        events = self.client.get(f"/events?after={after}")
+        events = list(self.client.pages(f"/events?after={after}&limit=1000", 100_000))
         return self.client.get(""), events
 
     def gone(self) -> Child | None:

@@ -1,0 +1,162 @@
+"""What people can ask of a rollout: one line per verb, the same in the CLI, here and in the history."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from crossfade.app.web.access import Caller
+from crossfade.app.web.problems import note
+from crossfade.app.web.schemas import Ask, AskRetry, Status
+from crossfade.app.web.served import Needs, Served
+from crossfade.core.access import Role
+from crossfade.core.rollout import Rollout
+from crossfade.engine.controller import Controller
+from crossfade.errors import ChangedError
+
+Act = Callable[[Controller, Any, str, int | None], Awaitable[Rollout]]
+"""(controller, what was said, who says it, the revision that must still be the present one) -> the rollout after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb."""
+
+    name: str
+    role: Role
+    text: str
+    act: Act
+    ask: type[Ask] = Ask
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        "promote",
+        Role.OPERATOR,
+        "Enter the next phase now, whatever its gates say.",
+        lambda c, ask, by, at: c.promote(by, ask.reason, revision=at),
+    ),
+    Verb(
+        "pause",
+        Role.OPERATOR,
+        "Stop promotions; the split stays and guardrails are watched.",
+        lambda c, ask, by, at: c.pause(by, ask.reason, revision=at),
+    ),
+    Verb(
+        "resume",
+        Role.OPERATOR,
+        "Allow promotions again.",
+        lambda c, ask, by, at: c.resume(by, ask.reason, revision=at),
+    ),
+    Verb(
+        "approve",
+        Role.OPERATOR,
+        "Approve leaving the present phase.",
+        lambda c, ask, by, at: c.approve(by, ask.reason, revision=at),
+    ),
+    Verb(
+        "rollback",
+        Role.OPERATOR,
+        "Put every user on V1 now.",
+        lambda c, ask, by, at: c.rollback(by, ask.reason, revision=at),
+    ),
+    Verb(
+        "retry",
+        Role.OPERATOR,
+        "Start again after a rollback, with the same assignment and new evidence.",
+        lambda c, ask, by, at: c.retry(ask.phase, by, ask.reason, revision=at),
+        AskRetry,
+    ),
+    Verb(
+        "abort",
+        Role.ADMIN,
+        "Put every user on V1 and end the rollout for good.",
+        lambda c, ask, by, at: c.abort(by, ask.reason, revision=at),
+    ),
+)
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        max_length=1000,
+        description='The ETag that the caller has seen, `"17"`; 412 where the rollout has changed since. Left out: '
+        "whatever it is.",
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        description="Sent again with the same body, it gets the first answer again; with another, 422. Kept for a day.",
+    ),
+]
+
+
+def add_verbs(router: APIRouter, served: Served) -> None:
+    """Add one POST per verb."""
+    for verb in VERBS:
+        _add(router, served, verb)
+
+
+def _add(router: APIRouter, served: Served, verb: Verb) -> None:
+    async def handler(
+        request: Request,
+        ask: Ask,
+        caller: Annotated[Caller, Depends(Needs(verb.role))],
+        if_match: IfMatch = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        by = said_by(request, caller, ask)
+        revision = wanted_revision(if_match, served.controller.rollout.revision)
+
+        async def act() -> Response:
+            await verb.act(served.controller, ask, by, revision)
+            return served.status()
+
+        return await once(request, served, caller, idempotency_key, act)
+
+    handler.__annotations__["ask"] = verb.ask
+    handler.__annotations__["caller"] = Annotated[Caller, Depends(Needs(verb.role))]
+    router.post(
+        f"/{verb.name}",
+        name=verb.name,
+        summary=verb.text,
+        description=f"Needs the role {verb.role}.",
+        tags=["verbs"],
+        response_model=Status,
+    )(handler)
+
+
+def said_by(request: Request, caller: Caller, ask: Ask) -> str:
+    """Return who acts, and leave it to the record of acts: a token's name, or whoever this machine's user says."""
+    by = (ask.by or caller.name) if caller.local else caller.name
+    request.state.by, request.state.reason = by, ask.reason
+    return by
+
+
+def wanted_revision(if_match: str | None, present: int) -> int | None:
+    """Return the revision that must still be the present one; None for any.
+
+    Raises ChangedError where the caller has seen another. A `W/` is passed over: proxies that compress add one.
+    """
+    if if_match is None:
+        return None
+    tags = [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
+    if "*" in tags:
+        return None
+    if f'"{present}"' not in tags:
+        raise ChangedError(f"the rollout is at revision {present}, not {if_match}; look again, and ask again")
+    return present
+
+
+async def once(
+    request: Request, served: Served, caller: Caller, key: str | None, act: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Answer a POST, or answer again what was answered to the same key before."""
+    fingerprint = sha256(request.url.path.encode() + b"\n" + await request.body()).digest()
+    return note(request, await served.once.answer(caller.digest, key, fingerprint, act))
