@@ -101,7 +101,7 @@ class MetricKind(StrEnum):
     LATENCY = "latency"
     """A quantile of the time to the answer's headers, in milliseconds."""
     LATENCY_MEAN = "latency_mean"
-    """Mean of that time, cut at twice V1's 99th percentile of the day before; compared with V1's only."""
+    """Mean of that time, cut at twice V1's 99th percentile before; compared with V1's only."""
     BREAKER = "breaker"
     """Share of answers given with the breaker open; the fact is `<breaker>-breaker`."""
     TIMING = "timing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,13 +38,14 @@ def slower_than(cell: Cell, limit_ms: float) -> tuple[int, int]:
 
 
 def sum_cut(cell: Cell, cut_ms: float) -> tuple[int, float]:
-    """Return (answers, the sum of their times as parts of `cut_ms`, each 1 at most)."""
-    answers, total = 0, 0.0
-    for counts in (cell.latency, cell.latency_cached):
-        for index, count in counts.items():
-            answers += count
-            total += count * min(bin_upper_ms(index) / cut_ms, 1.0)
-    return answers, total
+    """Return (answers, the sum of their times as parts of `cut_ms`, each 1 at most).
+
+    Summed exactly, because a tick read back holds its bins in another order.
+    """
+    both = [item for counts in (cell.latency, cell.latency_cached) for item in counts.items()]
+    return sum(count for _, count in both), math.fsum(
+        count * min(bin_upper_ms(index) / cut_ms, 1.0) for index, count in both
+    )
 
 
 def mean_ms(counts: Floats) -> float | None:

@@ -24,7 +24,7 @@ ENOUGH = 1000
 """V1 answers in a day, below which it gives no thresholds and the day before that keeps its place."""
 MARGIN_BINS = 1
 USUAL_CUT_MS = 10_000.0
-"""Until a day is known."""
+"""Until enough answers are known."""
 STRATA = 2
 
 
@@ -110,9 +110,18 @@ def _above(histogram: Floats, thresholds: Floats) -> Floats:
 
 
 def cut_ms(pace: Pace) -> float:
-    """Return where times are cut before their mean is compared: twice V1's 99th percentile of the day before."""
+    """Return where times are cut before their mean is compared: twice V1's 99th percentile.
+
+    Of the day before; on the first one of the day so far, which is also known before the times that are cut there.
+    """
     known = pace.thresholds[:, -1].max()
-    return 2 * bin_upper_ms(int(known)) if known >= 0 else USUAL_CUT_MS
+    if known < 0:
+        counts = pace.today.sum(axis=0)
+        total = counts.sum()
+        if total < ENOUGH:
+            return USUAL_CUT_MS
+        known = np.searchsorted(np.cumsum(counts), QUANTILES[-1] * total)
+    return 2 * bin_upper_ms(int(known))
 
 
 def log_e_slower(pace: Pace) -> float:
