@@ -6,13 +6,14 @@ A run goes through a plan in slices of an hour and looks closer only where that 
   risen to meanwhile is followed by the minute (`screen`). Where it comes within one unit of ln of its bar (or passes
   it), the slice is told again in ticks of ten seconds, the same requests at the times at which they were drawn, and the
   rollback comes at the end of the tick that shows it.
-- A phase can't be left before its soak is over, so gates are asked at the soak's end and every few hours from then on;
-  the slice in which they pass is gone through tick by tick, to find when.
+- A phase can't be left before its soak is over, so gates are asked at the soak's end and after each slice from then on,
+  or after six when they have been waited for for a day; the slice after which they have passed is gone through tick by
+  tick, to find when.
 - A defect that fails nearly every request is watched by the second for its first minute, with the fast path of `gross`.
 
 So decisions are those of a look after each tick of ten seconds, but for two things. Evidence of other kinds than first
 failures that passes its bar and falls back by more than e within one look is missed, and so are gates that pass for a
-few hours. Approvals are given as soon as all else has passed; a rollback ends a run.
+part of an hour. Approvals are given as soon as all else has passed; a rollback ends a run.
 """
 
 from __future__ import annotations
@@ -25,15 +26,11 @@ from itertools import groupby
 
 from crossfade.core import events as e
 from crossfade.core.decide import (
-    BeginHold,
-    ClearAlert,
     Command,
     Complete,
     Decision,
-    EndHold,
     Outcome,
     Promote,
-    RaiseAlert,
     RollBack,
     decide,
 )
@@ -43,11 +40,12 @@ from crossfade.core.evidence.streams import evidence_now
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.machine import State
-from crossfade.core.plan import Action, GateKind, MetricKind, Plan
+from crossfade.core.plan import DAY, Action, GateKind, MetricKind, Plan
 from crossfade.core.rollout import Rollout, evolve
 from crossfade.core.split import Version
 from crossfade.core.verdict import Verdict
 from crossfade.simulation import screen
+from crossfade.simulation.carry import event_of
 from crossfade.simulation.draws import Slice, World, tick
 from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
 from crossfade.simulation.register import Marked
@@ -57,7 +55,7 @@ _NEAR = 1.0
 """Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
 _CHUNK_MAX = 24
 _WAITING_MAX = 6
-"""Slices that are gone through at once, and the same while gates are waited for."""
+"""Slices that are gone through at once, and the same after a day's waiting for gates."""
 _BATCH = 30
 """Ticks that are told at once where only harm could end them."""
 _GROSS_RATE = 0.5
@@ -295,7 +293,7 @@ class _Run:
             self.now = part.end if done == len(ticks) else step[-1].start + length
             breach = gross.gross(self.plan, step[-1], phase=phase) if by_second else None
             if breach is not None:
-                self._roll_back(RollBack(trigger=breach.metric, reason=breach.sentence))
+                self._carry_out(RollBack(trigger=breach.metric, reason=breach.sentence))
             elif look or self.evidence.shown_at:
                 self._look(length)
             if self.rollout.state is not State.RUNNING or self.rollout.phase != phase:
@@ -357,7 +355,10 @@ class _Run:
         hard = self._next_change(end)
         parts: list[Slice] = []
         start = self.now
-        size = min(self.chunk, _WAITING_MAX) if self._asks_gates() else self.chunk
+        size = self.chunk
+        if self._asks_gates():
+            waited = self.now - self.rollout.phase_since - self.plan.phases[self.rollout.phase].soak_s
+            size = min(size, _WAITING_MAX) if waited >= DAY else 1
         while start < hard and len(parts) < size:
             stop = min(hard, self._slice_end(start))
             self.slices += 1
@@ -428,43 +429,13 @@ class _Run:
             self.phases[-1].held[reason] += late  # type: ignore[assignment]
 
     def _carry_out(self, command: Command) -> None:
-        at = self.now
-        match command:
-            case RollBack():
-                self._roll_back(command)
-            case Promote():
-                self._promote(command)
-            case Complete():
-                self._leave()
-                self._record(e.RolloutCompleted(at=at, reason=command.reason))
-            case BeginHold():
-                self._record(e.HoldBegan(at=at, kind=command.kind, reason=command.reason))
-            case EndHold():
-                self._record(e.HoldEnded(at=at, reason=command.reason))
-            case RaiseAlert():
-                self._record(e.AlertRaised(at=at, key=command.key, sentence=command.sentence))
-            case ClearAlert():
-                self._record(e.AlertCleared(at=at, key=command.key, sentence=command.sentence))
-
-    def _roll_back(self, command: RollBack) -> None:
-        self._record(
-            e.RolledBack(
-                at=self.now,
-                reason=command.reason,
-                trigger=command.trigger,
-                took_s=0.0,
-                nodes={},
-                users_hurt=command.users_hurt,
-            )
-        )
-
-    def _promote(self, command: Promote) -> None:
-        self._leave()
-        name = self.plan.phases[command.phase].name
-        self._record(e.PhasePromoted(at=self.now, phase=command.phase, name=name, reason=command.reason))
-        self.evidence = book.enter_phase(self.plan, self.evidence, command.phase, self.now)
-        self.phases.append(_Phase(name, self.now))
-        self.chunk = 1
+        if isinstance(command, (Promote, Complete)):
+            self._leave()
+        self._record(event_of(self.plan, command, self.now))
+        if isinstance(command, Promote):
+            self.evidence = book.enter_phase(self.plan, self.evidence, command.phase, self.now)
+            self.phases.append(_Phase(self.plan.phases[command.phase].name, self.now))
+            self.chunk = 1
 
     def _leave(self) -> None:
         self.phases[-1].left = self.now
