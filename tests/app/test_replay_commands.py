@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -186,3 +187,140 @@ def test_without_a_store_a_plan_or_a_rollout_each_is_one_error(carried: Carried)
     (carried.state / "trips" / "store.db").unlink()
     done = carried.run("replay", "--plan", str(carried.plan))
     assert (done.exit_code, "holds no store" in done.stderr) == (2, True)
+
+
+# ── export and backtest ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def recording(original: Carried) -> Path:
+    file = original.plan.with_name("recording.jsonl")
+    done = original.run("export", "ticks", "trips", "--output", str(file))
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    return file
+
+
+def backtested(carried: Carried, recording: Path, plan: Path | None = None) -> dict[str, Any]:
+    done = carried.run("backtest", str(plan or carried.plan), str(recording), "-o", "json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    data: dict[str, Any] = json.loads(done.stdout)
+    return data
+
+
+def changed_plan(folder: Path, *changes: tuple[str, str]) -> Path:
+    text = PLAN
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "changed.yaml"
+    file.write_text(text)
+    return file
+
+
+def kept_looks(carried: Carried) -> list[tuple[str, float]]:
+    with sqlite3.connect(carried.state / "trips" / "store.db") as database:
+        rows = database.execute("select outcome, at from crossfade_looks order by id").fetchall()
+    return [(outcome, at) for n, (outcome, at) in enumerate(rows) if n == 0 or outcome != rows[n - 1][0]]
+
+
+def test_a_recording_is_a_header_and_a_line_per_tick(original: Carried, recording: Path) -> None:
+    header, *ticks = [json.loads(line) for line in recording.read_text().splitlines()]
+    assert (header["crossfade"], header["format"], header["rollout"]) == ("recording", 1, "trips")
+    assert header["plan"] == load_plan(original.plan).digest
+    assert [(phase["name"], phase["split"]["everyone"]) for phase in header["phases"]] == [
+        ("canary", 500),
+        ("half", 5000),
+    ]
+    assert (len(ticks), header["last_tick"], header["tick_s"]) == (105, ticks[-1]["number"], TICK_S)
+    assert original.run("export", "ticks").stdout_bytes == recording.read_bytes()
+
+
+def test_the_same_plan_over_the_recording_decides_the_same_at_the_same_times(
+    original: Carried, recording: Path
+) -> None:
+    data = backtested(original, recording)
+    assert [(v["outcome"], v["at"]) for v in data["verdicts"]] == kept_looks(original)
+    assert [(p["name"], p["came"], p["went"]) for p in data["phases"]] == [
+        ("canary", "started", "decided"),
+        ("half", "decided", "rolled back"),
+    ]
+    assert data["rollbacks"] == data["recording"]["rollbacks"]
+    assert data["rollbacks"][0]["trigger"] == "failure_rate"
+    assert sum(phase["blind_s"] for phase in data["phases"]) == 0
+    assert data["unjudged"] == [{"phase": "full", "split": "100 %"}]
+
+
+def test_a_plan_with_a_tighter_guardrail_rolls_back_sooner(original: Carried, recording: Path, tmp_path: Path) -> None:
+    plan = changed_plan(tmp_path, ("guard: monitor", 'guard: "< 99% -> rollback"'))
+    data = backtested(original, recording, plan)
+    (ours,), (theirs,) = data["rollbacks"], data["recording"]["rollbacks"]
+    assert (ours["trigger"], ours["phase"]) == ("flights_available", "half")
+    assert theirs["at"] - ours["at"] > 600
+    done = original.run("backtest", str(plan), str(recording))
+    assert done.exit_code == 0
+    assert " by flights_available: " in done.stdout
+    assert " sooner than the recording" in done.stdout
+
+
+def test_a_plan_that_stays_longer_follows_the_recording_and_says_so(
+    original: Carried, recording: Path, tmp_path: Path
+) -> None:
+    plan = changed_plan(tmp_path, ("{name: canary, split: 5%, soak: 1h", "{name: canary, split: 5%, soak: 1w"))
+    data = backtested(original, recording, plan)
+    assert [(p["name"], p["came"]) for p in data["phases"]] == [
+        ("canary", "started"),
+        ("half", "followed the recording"),
+    ]
+    assert data["rollbacks"][0]["trigger"] == "failure_rate"
+
+
+def test_a_plan_that_is_sooner_waits_blind_for_the_recording(
+    original: Carried, recording: Path, tmp_path: Path
+) -> None:
+    plan = changed_plan(tmp_path, ("{name: canary, split: 5%, soak: 1h", "{name: canary, split: 5%, soak: 30m"))
+    data = backtested(original, recording, plan)
+    _canary, half = data["phases"]
+    assert half["entered"] < data["recording"]["phases"][1]["entered"]
+    assert half["blind"] == "the recording had 5 % where half wants 50 %"
+    assert half["blind_s"] == pytest.approx(data["recording"]["phases"][1]["entered"] - half["entered"], abs=TICK_S)
+    assert half["judged_s"] > 0
+    assert any(v["sentence"] == f"BLIND: {half['blind']}" for v in data["verdicts"])
+    assert data["rollbacks"][0]["at"] == data["recording"]["rollbacks"][0]["at"]
+
+
+def test_a_phase_between_those_of_the_recording_is_blind(original: Carried, recording: Path, tmp_path: Path) -> None:
+    between = "  - {name: early, split: 25%, soak: 1h, margin: 2}\n  - {name: half"
+    data = backtested(original, recording, changed_plan(tmp_path, ("  - {name: half", between)))
+    assert {"phase": "early", "split": "25 %"} in data["unjudged"]
+    assert [(p["name"], p["came"], p["judged_s"] > 0) for p in data["phases"]] == [
+        ("canary", "started", True),
+        ("early", "decided", False),
+        ("half", "followed the recording", True),
+    ]
+
+
+def test_without_the_first_phase_a_recording_begins_with_the_second(original: Carried, tmp_path: Path) -> None:
+    file = tmp_path / "half.jsonl"
+    assert original.run("export", "ticks", "--from-phase", "half", "--output", str(file)).exit_code == 0
+    assert len(file.read_text().splitlines()) < 50
+    data = backtested(original, file)
+    assert [(p["name"], p["judged_s"] > 0) for p in data["phases"]] == [("canary", False), ("half", True)]
+    assert data["rollbacks"][0]["trigger"] == "failure_rate"
+    done = original.run("export", "ticks", "--from-phase", "full", "--output", str(tmp_path / "none"))
+    assert (done.exit_code, "entered were canary, half" in done.stderr) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_plan_for_something_else_is_one_error(original: Carried, recording: Path, tmp_path: Path) -> None:
+    other = changed_plan(tmp_path, ("split: 5%", "split: 7%"), ("split: 50%", "split: 60%"))
+    done = original.run("backtest", str(other), str(recording))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "users had the splits 5 %; 50 %, and the plan wants 7 %; 60 %; 100 %" in done.stderr
+    facts = changed_plan(
+        tmp_path,
+        ('  failure_rate: {baseline: 0.5%, target: "<= 2%", guard: "> 2% and worse than v1 -> rollback"}\n', ""),
+        ("fact: flights", "fact: trains"),
+        ("failure_rate on target", "stable for 5m"),
+    )
+    done = original.run("backtest", str(facts), str(recording))
+    assert (done.exit_code, "no metric of the plan (flights_available)" in done.stderr) == (2, True)

@@ -260,6 +260,35 @@ def replay(output: str, **options: Any) -> None:
     run_replay(ReplayOptions(**options), output)
 
 
+@main.group()
+def export() -> None:
+    """Write out what was kept of a rollout."""
+
+
+@export.command("ticks")
+@_ROLLOUT
+@_STATE
+@_DATABASE
+@click.option("--from-phase", help="Leave out the ticks from before this phase was first entered.")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the recording goes; default: standard output.")
+def export_ticks(**options: Any) -> None:
+    """Write a rollout's ticks as a recording, for `crossfade backtest`."""
+    from crossfade.app.export import ExportOptions, run_export
+
+    run_export(ExportOptions(**options))
+
+
+@main.command()
+@_PLAN
+@click.argument("recording", type=click.Path(path_type=Path))
+@_OUTPUT
+def backtest(plan: Path, recording: Path, output: str) -> None:
+    """Tell what PLAN would have decided on the ticks of RECORDING."""
+    from crossfade.app.simulate.backtest import run_backtest
+
+    run_backtest(plan, recording, output)
+
+
 # ── acting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
