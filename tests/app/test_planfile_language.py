@@ -241,6 +241,7 @@ POSTED = """\
   satisfaction: {outcome: satisfaction, baseline: 95%, target: ">= 90%", guard: "< 85% -> hold"}
   unhappy: {outcome: unhappy, guard: "> 1.2 times v1 -> hold"}
   latency_mean: {guard: "> 1.25 times v1 -> hold"}
+  breaker_time: {breaker: weather, guard: "> 5% -> hold"}
   checkout_errors:
     prometheus:
       bad: 'sum(increase(checkout_errors_total{version="$version"}[$interval]))'

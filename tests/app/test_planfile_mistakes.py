@@ -164,7 +164,13 @@ MEANING = [
     ('guard: "> 300ms -> hold"', 'guard: ^"> 3% -> hold"', "metrics.latency_p95.guard", "does not fit a latency"),
     ('guard: "> 300ms -> hold"', 'guard: ^"> 300 -> hold"', "metrics.latency_p95.guard", "write 300ms"),
     ("  latency_p95: {", "  ^latency_p00: {", "metrics.latency_p00", "0th percentile"),
-    ("guard: open > 5m -> alert", 'guard: ^"> 5% -> alert"', "metrics.breaker_open.guard", "open > 5m -> alert"),
+    ("guard: open > 5m -> alert", 'guard: ^"> 5% -> rollback"', "metrics.breaker_open.guard", "open > 5m -> alert"),
+    (
+        "guard: open > 5m -> alert",
+        'guard: ^"> 5% and worse than v1 -> hold"',
+        "metrics.breaker_open.guard",
+        "how much of the time",
+    ),
     ("value: hit, guard: monitor", "value: hit, target: ^80%", "metrics.cache_hits.target", 'write ">= 80%"'),
     (
         "{timing: db, guard: monitor}",

@@ -434,3 +434,55 @@ def test_a_slower_mean_is_found_in_thousands_of_answers(slower: float, answers: 
                 break
         found.append(n2)
     assert float(np.median(found)) <= answers
+
+
+# ── a breaker's share of time open ──────────────────────────────────────────────────────────────────────────
+
+BREAKER = Metric(
+    name="breaker_time",
+    kind=MetricKind.BREAKER,
+    fact="weather-breaker",
+    guard=hold(Limit(comparison=Comparison.GT, value=0.05)),
+)
+
+
+def breaker_day(open_share: float, length: float, *, answers: int = 100, days: float = 1.0) -> list[Tick]:
+    """Return ticks in which the breaker opens once an hour for a share of it."""
+    found = []
+    for number in range(int(days * DAY / length)):
+        start = number * length
+        opened = (start % HOUR) / HOUR < open_share if length < HOUR else open_share
+        facts = {"weather-breaker": Counter({"open": round(answers * opened), "closed": round(answers * (1 - opened))})}
+        cells = {V1: Cell(requests=answers), V2: Cell(requests=answers, facts=facts)}
+        found.append(Tick(number=number, start=start, length=length, cells=cells, sources=frozenset({"a"})))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("open_share", "verdict"), [(0.0, Verdict.PASS), (0.04, Verdict.PASS), (0.2, Verdict.FAIL), (0.5, Verdict.FAIL)]
+)
+def test_a_breaker_that_is_open_too_much_of_the_time_breaches(open_share: float, verdict: Verdict) -> None:
+    found = look(plan_of(BREAKER), breaker_day(open_share, 60.0)).readings["breaker_time"]
+    assert verdict is found.guard
+    assert found.v2 == pytest.approx(open_share, abs=0.02)
+    assert "guardrail > 5 %" in found.sentence
+
+
+def test_a_block_of_five_minutes_weighs_the_same_in_any_ticks_and_at_any_traffic() -> None:
+    plan = plan_of(BREAKER)
+    fine, coarse, busy = (
+        look(plan, breaker_day(0.25, length, answers=answers)).readings["breaker_time"].harm_log_e or 0.0
+        for length, answers in ((10.0, 100), (300.0, 100), (300.0, 10_000))
+    )
+    assert coarse == busy
+    assert fine == pytest.approx(coarse, rel=0.05)
+
+
+def test_a_breaker_that_nobody_tells_of_is_blind_and_one_opening_is_no_breach() -> None:
+    plan = plan_of(BREAKER)
+    silent = [tick(n, {V1: Cell(requests=100), V2: Cell(requests=100)}) for n in range(3)]
+    assert Verdict.BLIND is look(plan, silent).readings["breaker_time"].guard
+    once = breaker_day(0.0, 60.0)
+    opened = Cell(requests=100, facts={"weather-breaker": Counter({"open": 100})})
+    once[700] = replace(once[700], cells={V1: Cell(requests=100), V2: opened})
+    assert Verdict.PASS is look(plan, once).readings["breaker_time"].guard

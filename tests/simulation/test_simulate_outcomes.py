@@ -85,9 +85,9 @@ def test_outcomes_have_their_baselines_and_units_and_are_the_same_in_coarse_and_
     for version in Version:
         requests = sum(cell.requests for arm, cell in whole.items() if arm.version is version)
         for name, rate in rates.items():
-            units, total = sums[f"{name} {version}"]
-            assert total / units == pytest.approx(rate, rel=0.25)
-            assert units == pytest.approx(requests * (1 if name == "checkout" else 0.01), rel=0.15)
+            drawn, value = sums[f"{name} {version}"]
+            assert value / drawn == pytest.approx(rate, rel=0.25)
+            assert drawn == pytest.approx(requests * (1 if name == "checkout" else 0.01), rel=0.15)
     fine: dict[object, Cell] = {}
     for cells in world.cut(part, 600.0):
         for arm, cell in cells.items():

@@ -262,9 +262,10 @@ def _guard(kind: MetricKind, words: GuardWords) -> Guardrail:
         return Guardrail(action=words.action, open_longer_than_s=words.open_longer_than_s, text=words.text)
     if words.breach is None:
         return Guardrail(action=words.action, text=words.text)
-    if kind is MetricKind.BREAKER:
+    if kind is MetricKind.BREAKER and (words.worse_than_v1 or words.action is Action.ROLLBACK):
         raise ValueError(
-            f"{words.text!r} says no time; write how long a breaker may be open: open > 5m -> {words.action}"
+            f"{words.text!r} asks too much of a breaker, which opens to protect V2; "
+            "write how much of the time, or how long, it may be open: > 5% -> hold, or open > 5m -> alert"
         )
     if words.worse_than_v1 and kind is MetricKind.CRITICAL_ERRORS:
         raise ValueError("counts of V1 and V2 can't be compared, their traffic differs; remove `and worse than v1`")

@@ -209,6 +209,9 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
     for (arm, _), values in zip(cells, counts, strict=True):
         if arm.version is Version.V2:
             wide += values
+    for index, measure in enumerate(layout.measures):
+        if measure.metric.kind is MetricKind.BREAKER:
+            wide[index] = collect.time_open(measure.metric, tick)
     staff = plan.staff_cohorts()
     comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
     fold.share = share.see(fold.share, tick, split, [item for item, ok in zip(cells, comparable, strict=True) if ok])

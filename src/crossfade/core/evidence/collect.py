@@ -15,7 +15,16 @@ import numpy as np
 
 from crossfade.core.evidence import latency, users
 from crossfade.core.evidence.ratio import Floats
-from crossfade.core.evidence.streams import BY_SHARE, PERIOD_S, SLOTS, Layout, Measure, Unit, counts_absence
+from crossfade.core.evidence.streams import (
+    BREAKER_BLOCK_S,
+    BY_SHARE,
+    PERIOD_S,
+    SLOTS,
+    Layout,
+    Measure,
+    Unit,
+    counts_absence,
+)
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.plan import Metric, MetricKind
 from crossfade.core.split import BUCKETS, Split, Version
@@ -114,6 +123,8 @@ def bad_of(metric: Metric, cell: Cell, cut_ms: float) -> tuple[float, float]:
         breach = metric.guard.breach if metric.guard else None
         limit = breach or metric.target
         return latency.slower_than(cell, limit.value) if limit else (0, 0)
+    if metric.kind is MetricKind.BREAKER:
+        return 0, 0  # by time, not by answer: see `time_open`
     if metric.kind is MetricKind.LATENCY_MEAN:
         return latency.sum_cut(cell, cut_ms)
     if metric.outcome:
@@ -128,6 +139,20 @@ def bad_of(metric: Metric, cell: Cell, cut_ms: float) -> tuple[float, float]:
     else:
         having = told.get(metric.fact_value, 0)
     return answers, answers - having if counts_absence(metric) else having
+
+
+def time_open(metric: Metric, tick: Tick) -> tuple[float, float]:
+    """Return (blocks of five minutes, the sum of the breaker's share of time open in them) of one tick on V2.
+
+    A tick is its part of a block, so that a block weighs 1 whatever the ticks. A part w <= 1 of an e-value is one, too:
+    E X^w <= (E X)^w.
+    """
+    cells = [cell for arm, cell in tick.cells.items() if arm.version is Version.V2 and metric.fact in cell.facts]
+    told = sum(cell.facts[metric.fact].total() for cell in cells)
+    if not told:
+        return 0.0, 0.0
+    part = min(1.0, tick.length / BREAKER_BLOCK_S)
+    return part, part * sum(cell.facts[metric.fact]["open"] for cell in cells) / told
 
 
 def counts_of(measures: Sequence[Measure], cell: Cell, units: users.Units, cut_ms: float) -> list[tuple[float, float]]:

@@ -408,12 +408,14 @@ def _breaker(look: _Look, metric: Metric) -> Reading:
     since = watch.open_too_long_since(metric, look.state.watch)
     limit = metric.guard.open_longer_than_s if metric.guard else None
     share = known.opened / known.told if known.told else None
-    if since is not None:
+    guard = _guard(look, metric, inside=False)
+    if since is not None or guard.verdict is Verdict.FAIL:
         verdict = Verdict.FAIL
     elif look.blind_to(metric) is not None:
         verdict = Verdict.BLIND
     else:
-        verdict = Verdict.PASS if known.told else Verdict.INCONCLUSIVE
+        within = known.told and (guard.needed is None or (share or 0.0) <= (bad_limit(metric) or 0.0))
+        verdict = Verdict.PASS if within else Verdict.INCONCLUSIVE
     state = "no answer has told its state"
     if known.last_seen is not None:
         until = known.last_seen
@@ -421,15 +423,19 @@ def _breaker(look: _Look, metric: Metric) -> Reading:
         state = "not open" if open_for is None else f"open for {duration(open_for)}"
     told = "" if share is None else f"; open in {share:.1%} of {known.told:,} answers"
     words = f"; limit {duration(limit)}" if limit is not None else ""
+    limits = [part for part in (_limit_words(metric), _harm_words(look, guard)) if part]
     return Reading(
         metric=metric.name,
         guard=verdict,
         target=verdict,
-        sentence=f"{metric.name}: {state}{told}{words}",
+        sentence="; ".join([f"{metric.name}: {state}{told}{words}", *limits]),
+        harm_log_e=guard.harm,
+        harm_needed=guard.needed,
+        onset=guard.onset,
         v2=share,
         n2=known.told,
         k2=known.opened,
-        breached_since=since,
+        breached_since=guard.since if since is None else since,
     )
 
 

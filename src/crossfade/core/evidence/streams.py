@@ -48,6 +48,8 @@ BINARY = (
     MetricKind.OUTCOME,
     MetricKind.QUERIED,
 )
+BREAKER_BLOCK_S = 300.0
+"""A breaker's share of time open is counted in blocks: a tick is its part of one."""
 SPARSE = (MetricKind.OUTCOME, MetricKind.QUERIED)
 """Kinds whose counts don't come with the requests."""
 
@@ -201,7 +203,7 @@ def bad_limit(metric: Metric) -> float | None:
     Bad is: a failure, a fact that says no, an answer slower than the limit (of which 1 - q are allowed).
     """
     breach = metric.guard.breach if metric.guard else None
-    if breach is None or breach.of_v1 or metric.kind not in BINARY:
+    if breach is None or breach.of_v1 or not is_tested(metric):
         return None
     upward = breach.is_upper
     match metric.kind:
@@ -211,11 +213,19 @@ def bad_limit(metric: Metric) -> float | None:
             rate = breach.value if upward else None
         case MetricKind.LATENCY_MEAN:
             rate = None
+        case MetricKind.BREAKER:
+            rate = breach.value if upward else None
         case MetricKind.AVAILABILITY:
             rate = None if upward else 1 - breach.value
         case _:
             rate = breach.value if upward else 1 - breach.value
     return None if rate is None else min(max(rate, 1e-6), 1 - 1e-6)
+
+
+def is_tested(metric: Metric) -> bool:
+    """Tell whether e-processes watch a metric; a breaker's share of time open, but not for how long it is open."""
+    held_to_share = metric.guard is not None and metric.guard.breach is not None
+    return metric.kind in BINARY or (metric.kind is MetricKind.BREAKER and held_to_share)
 
 
 def counts_absence(metric: Metric) -> bool:
@@ -287,14 +297,15 @@ class _Builder:
 def layout_of(plan: Plan, phase: int) -> Layout:
     """Return the streams that a plan calls for in a phase."""
     build = _Builder()
-    watched = [metric for metric in plan.metrics if metric.kind in BINARY]
+    watched = [metric for metric in plan.metrics if is_tested(metric)]
     for metric in watched:
         build.measure(metric, Unit.DISTINCT if metric.kind is MetricKind.FAILURE_RATE else Unit.RAW)
         _add_streams(build, metric, regions=plan.assignment.region is not None)
     compared = tuple(
         index
         for index, measure in enumerate(build.measures)
-        if measure.unit in (Unit.DISTINCT, Unit.RAW) and measure.metric.kind is not MetricKind.LATENCY
+        if measure.unit in (Unit.DISTINCT, Unit.RAW)
+        and measure.metric.kind not in (MetricKind.LATENCY, MetricKind.BREAKER)
     )
     margin = plan.phases[phase].margin
     return Layout(
