@@ -13,6 +13,7 @@ from tests.simulation.test_controller_faults import PLAN, World, _gross, begun, 
 from tests.simulation.test_replay import eventful_life
 
 from crossfade.app.export import recording_lines
+from crossfade.app.simulate.backtest import as_data, as_text
 from crossfade.core.plan import Plan
 from crossfade.core.split import Split
 from crossfade.errors import UsageError
@@ -26,7 +27,10 @@ async def recorded(world: World) -> list[bytes]:
 
 def judged(lines: list[bytes], plan: Plan = PLAN) -> Backtested:
     header, ticks = read_recording("r.jsonl", lines)
-    return backtest(plan, header, ticks)
+    result = backtest(plan, header, ticks)
+    assert as_text(header, result)
+    assert as_data(plan, header, result)
+    return result
 
 
 async def short_life() -> list[bytes]:
@@ -148,6 +152,7 @@ DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "text": (_in_line(4, lambda t: t["cells"][0][4].update(requests="many")), r":4: requests are whole numbers"),
     "too many failures": (_in_line(4, lambda t: t["cells"][1][4].update(failures=10**6)), r":4: of 300 requests"),
     "elsewhere": (_in_line(4, lambda t: t.update(start=0)), r":4: tick \d+ of 60 s can't start at 0"),
+    "in another age": (_in_line(4, lambda t: t.update(looked=[1e15, 1e15])), r":4: 1e\+15 is not a time"),
     "no length": (_in_line(4, lambda t: t.update(length=0)), r":4: a length is above 0"),
     "odd bin": (_in_line(4, lambda t: t["cells"][0][4].update(latency=[999, 1])), r":4: .* has no bin 999"),
 }

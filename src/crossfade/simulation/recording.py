@@ -29,7 +29,9 @@ from crossfade.errors import ConflictError, UsageError
 
 FORMAT = 1
 _MOST = 2**53
-"""No count is above it, nor is a time: numbers that a float holds exactly."""
+"""No count is above it: numbers that a float holds exactly."""
+_LATEST = 1e11
+"""No time is after it: the year 5138."""
 PERSON = "a person"
 
 _TOLD = (
@@ -226,7 +228,7 @@ def _header(line: bytes) -> Header:
 
 
 def _happened(entry: Mapping[str, Any]) -> Happened:
-    kind, at = entry["kind"], _number(entry["at"])
+    kind, at = entry["kind"], _time(entry["at"])
     if kind not in e.KINDS:
         raise ValueError(f"the history has a {kind}, which this version does not know")
     event = e.from_data(kind, at, entry["data"])
@@ -281,7 +283,7 @@ def _tick(line: bytes) -> RecordedTick:
         looked = held["looked"]
         return RecordedTick(
             kept=KeptTick(tick=tick, revision=_whole(held["revision"]), previous=_whole(held["previous"])),
-            looked=None if looked is None else (_number(looked[0]), _number(looked[1])),
+            looked=None if looked is None else (_time(looked[0]), _time(looked[1])),
             windows=tuple(_window(entry) for entry in held.get("windows", ())),
         )
     except (KeyError, TypeError, IndexError) as error:
@@ -291,13 +293,13 @@ def _tick(line: bytes) -> RecordedTick:
 def _window(entry: Mapping[str, Any]) -> Window:
     tick = decode_tick(orjson.dumps(entry["tick"]))
     check_tick(tick)
-    return Window(at=_number(entry["at"]), tick=tick)
+    return Window(at=_time(entry["at"]), tick=tick)
 
 
 def check_tick(tick: Tick) -> None:
     """Raise ValueError where a tick holds what no collector sums up."""
     _whole(tick.number)
-    _number(tick.start)
+    _time(tick.start)
     _positive(tick.length)
     _counts("lost and malformed", (tick.lost, tick.malformed))
     if not all(isinstance(source, str) for source in tick.sources):
@@ -343,6 +345,13 @@ def _number(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= _MOST:
         raise ValueError(f"{value!r} is not a number that a tick can hold")
     return value
+
+
+def _time(value: object) -> float:
+    at = _number(value)
+    if not 0 <= at <= _LATEST:
+        raise ValueError(f"{at:g} is not a time in seconds since 1970")
+    return at
 
 
 def _positive(value: object) -> float:
