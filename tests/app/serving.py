@@ -125,5 +125,5 @@ async def asked(folder: Path, exposure: Exposure | None = None) -> AsyncIterator
     controller = Controller(PLAN, parts)
     await controller.start()
     served = served_with(controller, store, telemetry, clock, folder, wall=wall, exposure=exposure)
-    async with serving(served) as url, aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, serving(served) as url:
         yield Asked(session, url, served, proxy, store, wall)

@@ -161,7 +161,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         outcomes=app.outcomes,
         wall=wall,
         access=Access(local=token, tokens=tokens, now=wall.now, new_secret=new_token),
-        audit=FileAudit(app.folder / AUDIT_FILE),
+        audit=FileAudit(app.folder.parent / AUDIT_FILE),
         exposure=listening.exposure,
     )
     config = uvicorn.Config(

@@ -27,6 +27,20 @@ _STATE = click.option(
     show_default=True,
     help="Folder that holds one folder per rollout.",
 )
+
+
+def _elsewhere(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    """Keep where a controller elsewhere answers, for whatever the command asks of it."""
+    ctx.meta["crossfade.url"] = value
+
+
+_URL = click.option(
+    "--url",
+    envvar="CROSSFADE_URL",
+    expose_value=False,
+    callback=_elsewhere,
+    help="A controller elsewhere, such as https://HOST:8090; CROSSFADE_TOKEN or CROSSFADE_TOKEN_FILE has its token.",
+)
 _ROLLOUT = click.argument("rollout", required=False)
 _REASON = click.option("--reason", default="", help="Kept in the history.")
 _PLAN = click.argument("plan", type=click.Path(path_type=Path))
@@ -96,6 +110,7 @@ def schema() -> None:
 @click.option("--phase", help="Only this phase of the plan file.")
 @click.option("--rollout", help="Which rollout, where several are kept.")
 @_STATE
+@_URL
 @_OUTPUT
 def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, state: Path, output: str) -> None:
     """Tell which version USER gets, and why."""
@@ -154,6 +169,25 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     "--tick",
     "tick_s",
     type=_Number(min=0, min_open=True),
+@click.option(
+    "--listen",
+    default="",
+    envvar="CROSSFADE_LISTEN",
+    help="HOST:PORT of the control API instead, such as 0.0.0.0:8090; beyond loopback it wants a token to exist.",
+)
+@click.option(
+    "--host-name", default="", envvar="CROSSFADE_HOST_NAME", help="Names that it answers to, separated by commas."
+)
+@click.option(
+    "--tls-cert", type=click.Path(path_type=Path), envvar="CROSSFADE_TLS_CERT", help="PEM file, chain included."
+)
+@click.option("--tls-key", type=click.Path(path_type=Path), envvar="CROSSFADE_TLS_KEY", help="PEM file of its key.")
+@click.option(
+    "--trusted-proxy",
+    default="",
+    envvar="CROSSFADE_TRUSTED_PROXY",
+    help="Address of a proxy in front of it, whose X-Forwarded-For and -Proto are believed.",
+)
     default=10.0,
     show_default=True,
     envvar="CROSSFADE_TICK_S",
@@ -215,6 +249,7 @@ def status(rollout: str | None, state: Path, output: str) -> None:
 
     commands.status(rollout, state, output)
 
+@_URL
 
 @main.command()
 @_ROLLOUT
@@ -226,6 +261,7 @@ def why(rollout: str | None, state: Path, output: str, count: int) -> None:
     from crossfade.app import commands
 
     commands.why(rollout, state, output, count)
+@_URL
 
 
 @main.command()
@@ -238,6 +274,7 @@ def events(rollout: str | None, state: Path, output: str, after: int) -> None:
     from crossfade.app import commands
 
     commands.events(rollout, state, output, after)
+@_URL
 
 
 _DATABASE = click.option(
@@ -296,6 +333,18 @@ def _verb(name: str, text: str) -> None:
     @main.command(name, help=text)
     @_ROLLOUT
     @_STATE
+@main.command()
+@_STATE
+@_URL
+@_OUTPUT
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many acts.")
+def audit(state: Path, output: str, count: int) -> None:
+    """List who asked for what, when, from where and why, done or refused."""
+    from crossfade.app import granting
+
+    granting.audit(state, output, count)
+
+
     @_OUTPUT
     @_REASON
     def command(rollout: str | None, state: Path, output: str, reason: str) -> None:
@@ -303,6 +352,7 @@ def _verb(name: str, text: str) -> None:
 
         commands.verb(name, rollout, state, output, reason)
 
+    @_URL
 
 _verb("promote", "Enter the next phase now, whatever its gates say.")
 _verb("pause", "Stop promotions; the split stays and guardrails are watched.")
@@ -321,6 +371,7 @@ def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str
     """Start again after a rollback, with the same assignment and new evidence."""
     from crossfade.app import commands
 
+@_URL
     commands.verb("retry", rollout, state, output, reason, phase=phase)
 
 
@@ -334,6 +385,7 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, direct:
     """Put every user on V1 now."""
     from crossfade.app import commands
 
+@_URL
     commands.rollback(rollout, state, output, reason, direct=direct)
 
 
@@ -364,7 +416,55 @@ def proxy() -> None:
 @_STATE
 @_OUTPUT
 def proxy_stop(rollout: str | None, state: Path, output: str) -> None:
+@_URL
     """Stop a rollout's proxy after its clients are finished."""
     from crossfade.app import commands
 
     commands.stop_proxy(rollout, state, output)
+@main.group()
+def token() -> None:
+    """Say who may do what over the control API."""
+
+
+@token.command("create")
+@_STATE
+@_URL
+@_OUTPUT
+@click.option("--name", required=True, help="Stands in the history beside what is done with it.")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice(["viewer", "operator", "admin"]),
+    help="viewer looks; operator also promotes, pauses, approves, retries, rolls back; admin also aborts and grants.",
+)
+@click.option("--expires", default="", metavar="DURATION", help="Such as 12h or 30d; default: when it is revoked.")
+def token_create(state: Path, output: str, name: str, role: str, expires: str) -> None:
+    """Make a token and print it, this once."""
+    from crossfade.app import granting
+
+    granting.create(state, output, name=name, role=role, expires=expires)
+
+
+@token.command("list")
+@_STATE
+@_URL
+@_OUTPUT
+def token_list(state: Path, output: str) -> None:
+    """List the tokens; their secrets are not kept."""
+    from crossfade.app import granting
+
+    granting.listed(state, output)
+
+
+@token.command("revoke")
+@click.argument("name")
+@_STATE
+@_URL
+@_OUTPUT
+def token_revoke(name: str, state: Path, output: str) -> None:
+    """Revoke the token NAME at once, with the sessions that were opened with it."""
+    from crossfade.app import granting
+
+    granting.revoke(state, output, name)
+
+

@@ -20,13 +20,20 @@ URL = "crossfade.url"
 """Under which the context of a command holds where a controller elsewhere answers."""
 
 
-def _say(output: str, data: Any, text: str) -> None:
+def say(output: str, data: Any, text: str) -> None:
+    """Print what a command has to say, for people or for programs."""
     click.echo(json.dumps(data, indent=2, default=str) if output == "json" else text)
 
 
 def _client(rollout: str | None, state: Path) -> Client:
+    remote = elsewhere(rollout)
+    return remote or Client(local_target(read_control(find_folder(state, rollout))))
+
+
+def elsewhere(rollout: str | None = None) -> Client | None:
+    """Return the controller that --url names; None where it doesn't."""
     url = click.get_current_context().meta.get(URL)
-    return Client(remote_target(url, rollout) if url else local_target(read_control(find_folder(state, rollout))))
+    return Client(remote_target(url, rollout)) if url else None
 
 
 def check(path: Path, output: str) -> None:
@@ -35,7 +42,7 @@ def check(path: Path, output: str) -> None:
     from crossfade.app.planfile import load_plan, summarise
 
     plan = load_plan(path)
-    _say(output, views.plan_view(plan), summarise(plan))
+    say(output, views.plan_view(plan), summarise(plan))
 
 
 def schema() -> None:
@@ -51,7 +58,7 @@ def whois(user: str, *, plan: Path | None, phase: str | None, state: Path, rollo
         if phase is not None:
             raise UsageError("--phase goes with --plan; without it the answer is about the phase the rollout is in")
         answer = _client(rollout, state).get(f"/users/{_quoted(user)}")
-        _say(output, answer, render.whois([answer]))
+        say(output, answer, render.whois([answer]))
         return
     from crossfade.app import views
     from crossfade.app.planfile import load_plan
@@ -64,7 +71,7 @@ def whois(user: str, *, plan: Path | None, phase: str | None, state: Path, rollo
     ]
     if not answers:
         raise UsageError(f"there is no phase {phase!r}; the plan has {', '.join(p.name for p in loaded.phases)}")
-    _say(output, answers, render.whois(answers))
+    say(output, answers, render.whois(answers))
 
 
 def _quoted(user: str) -> str:
@@ -80,21 +87,21 @@ def status(rollout: str | None, state: Path, output: str) -> None:
 def why(rollout: str | None, state: Path, output: str, count: int) -> None:
     """Print the latest decisions."""
     data = list(_client(rollout, state).pages(f"/decisions?limit={min(count, 50)}", count))
-    _say(output, data, render.decisions(data))
+    say(output, data, render.decisions(data))
 
 
 def events(rollout: str | None, state: Path, output: str, after: int) -> None:
     """Print the history."""
     data = list(_client(rollout, state).pages(f"/events?after={after}&limit=1000", 1_000_000))
-    _say(output, data, render.events(data))
+    say(output, data, render.events(data))
 
 
 def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, **more: str | None) -> None:
     """Ask the controller for something and print where the rollout is then."""
-    body: dict[str, object] = {"by": _person(), "reason": reason}
+    body: dict[str, object] = {"by": person(), "reason": reason}
     body |= {key: value for key, value in more.items() if value is not None}
     data = _client(rollout, state).post(f"/{name}", body)
-    _say(output, data, render.after_verb(name, data))
+    say(output, data, render.after_verb(name, data))
 
 
 def rollback(rollout: str | None, state: Path, output: str, reason: str, *, direct: bool) -> None:
@@ -107,19 +114,23 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, *, dire
         return
     from crossfade.app import bootstrap
 
-    report = asyncio.run(bootstrap.rollback_direct(find_folder(state, rollout)))
-    _say(output, report.as_data(), report.sentence)
+    if elsewhere() is not None:
+        raise UsageError("--direct speaks to the proxy on its own machine; leave --url out, there")
+    folder = find_folder(state, rollout)
+    report = asyncio.run(bootstrap.rollback_direct(folder))
+    granting.note(state, "rollback --direct", folder.name, reason, failed="" if report.complete else report.sentence)
+    say(output, report.as_data(), report.sentence)
     if not report.complete:
         raise CrossfadeError("not every node confirmed; see above for what was done and what was not")
 
 
 def stop_proxy(rollout: str | None, state: Path, output: str) -> None:
     """Stop the proxy that serves a rollout."""
-    from crossfade.app import bootstrap
+    from crossfade.app import bootstrap, granting
 
     folder = find_folder(state, rollout)
     pid = asyncio.run(bootstrap.stop_proxy(folder))
-    _say(output, {"rollout": folder.name, "pid": pid}, f"the proxy of {folder.name} (pid {pid}) has stopped")
+    say(output, {"rollout": folder.name, "pid": pid}, f"the proxy of {folder.name} (pid {pid}) has stopped")
 
 
 def post_outcomes(file: Path, rollout: str | None, state: Path, output: str) -> None:
@@ -127,10 +138,11 @@ def post_outcomes(file: Path, rollout: str | None, state: Path, output: str) -> 
     from crossfade.app import posting
 
     fates = posting.post(file, _client(rollout, state))
-    _say(output, dict(fates), ", ".join(f"{count:,} {fate}" for fate, count in fates.items()))
+    say(output, dict(fates), ", ".join(f"{count:,} {fate}" for fate, count in fates.items()))
 
 
-def _person() -> str:
+def person() -> str:
+    """Return the user of this machine."""
     try:
         return getpass.getuser()
     except OSError:

@@ -12,8 +12,8 @@ from crossfade.errors import UnreachableError, UsageError
 CONTROL_FILE = "control.json"
 STORE_FILE = "store.db"
 TOKENS_FILE = "tokens.json"
-"""Beside the rollouts' folders: a token holds for each of them."""
 AUDIT_FILE = "audit.jsonl"
+"""Beside the rollouts' folders: a token holds for each of them, and the record of acts is of all."""
 PLAN_FILE = "plan"
 """Says which plan file the rollout was last carried out from, for commands that need it when nobody serves."""
 

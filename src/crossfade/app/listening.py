@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from crossfade.errors import UnreachableError, UsageError
 log = logging.getLogger("crossfade")
 
 _LOOPBACK = "127.0.0.1"
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +46,15 @@ def listen(settings: Settings, tokens: Sequence[Token], now: float) -> Listening
     loopback = _is_loopback(host)
     if not loopback and all(token.expired(now) for token in tokens):
         raise UsageError(
-            f"the control API listens on {host} only with a token: create one with `crossfade token create --name me "
-            f"--role operator --state {settings.state}`"
+            f"the control API listens on {host} only where there is a token: make one with `crossfade token create "
+            f"--name me --role operator --state {settings.state}`"
         )
     if not loopback and not tls and not settings.trusted_proxy:
         log.warning("tokens travel in clear to %s: use --tls-cert and --tls-key, or a proxy that speaks TLS", host)
     listener = _take(host, port)
     exposure = Exposure(
         loopback=loopback,
-        names=tuple(name.lower() for name in (*settings.host_name, *([] if loopback else [host]))),
+        names=_names(settings.host_name),
         tls=bool(tls),
     )
     return Listening(
@@ -72,6 +74,14 @@ def _address(settings: Settings) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--listen is HOST:PORT, such as 0.0.0.0:8090 or [::]:8090, not {settings.listen!r}")
     return host, int(port)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"--host-name has names of hosts without port, such as rollouts.example.org, not {name!r}")
+    return names
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

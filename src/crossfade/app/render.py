@@ -95,3 +95,34 @@ def after_verb(name: str, data: dict[str, Any]) -> str:
         "retry": f"started again in {data['phase']['name']}",
     }[name]
     return f"{data['rollout']} {done}; {_split(data)}"
+
+
+def tokens(data: list[dict[str, Any]]) -> str:
+    """Return one line per token."""
+    if not data:
+        return "there is no token; `crossfade token create` makes one"
+    return "\n".join(
+        f"{t['name']:<20} {t['role']:<9} made {moment(t['created_at'])} by {t['created_by']}, {_until(t)}" for t in data
+    )
+
+
+def _until(token: dict[str, Any]) -> str:
+    if token["expires_at"] is None:
+        return "until revoked"
+    return f"{'EXPIRED' if token['expired'] else 'until'} {moment(token['expires_at'])}"
+
+
+def acts(data: list[dict[str, Any]]) -> str:
+    """Return who asked for what, oldest first."""
+    if not data:
+        return "nobody has asked for anything yet"
+    return "\n".join(_wrapped(_act(act), " " * 21, f"{moment(act['at'])}  ") for act in data)
+
+
+def _act(act: dict[str, Any]) -> str:
+    who = f"{act['by'] or 'somebody'}{f' ({role})' if (role := act['role']) else ''}"
+    where = f" from {act['address']}" if act["address"] else ""
+    refused = f"; REFUSED ({act['status']}): {act['detail']}" if act["status"] >= 400 else ""
+    more = f" ({act['left_out']} more refusals before it)" if act["left_out"] else ""
+    reason = f", because {act['reason']}" if act["reason"] else ""
+    return f"{who}{where}: {act['act']} {act['rollout']}".rstrip() + f"{reason}{refused}{more}"

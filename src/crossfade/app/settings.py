@@ -21,8 +21,8 @@ class Settings(BaseSettings):
     """0 takes a free port."""
     listen: str = ""
     """HOST:PORT of the control API; empty: loopback at `api_port`."""
-    host_name: tuple[str, ...] = ()
-    """Names that the control API answers to besides those of loopback."""
+    host_name: str = ""
+    """Names that the control API answers to besides those of loopback, separated by commas."""
     tls_cert: Path | None = None
     """PEM file with the certificate and those that lead to its authority."""
     tls_key: Path | None = None

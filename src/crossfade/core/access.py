@@ -60,6 +60,12 @@ def digest_of(secret: str) -> str:
     return sha256(secret.encode(errors="surrogateescape")).hexdigest()
 
 
+def issue(name: str, role: Role, secret: str, *, now: float, by: str, expires_s: float | None) -> Token:
+    """Return what is kept of a new token; ValueError where its name is none."""
+    until = None if expires_s is None else now + expires_s
+    return Token(name=name, role=role, digest=digest_of(secret), created_at=now, created_by=by, expires_at=until)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """Something that somebody asked for, done or refused."""

@@ -87,5 +87,5 @@ class Needs:
         """Return the caller, or raise 403 naming the role needed."""
         caller = caller_of(request)
         if not caller.role.covers(self.role):
-            raise HTTPException(403, f"this needs the role {self.role}; the token {caller.name} is a {caller.role}'s")
+            raise HTTPException(403, f"this needs the role {self.role}; the token {caller.name} has {caller.role}")
         return caller

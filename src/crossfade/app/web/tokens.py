@@ -13,15 +13,9 @@ from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import Json
 from crossfade.app.web.served import Needs, Served
 from crossfade.app.web.verbs import IdempotencyKey, once
-from crossfade.core.access import PREFIX, Role, Token, digest_of
+from crossfade.core.access import PREFIX, Role, issue
 
 _Admin = Annotated[Caller, Depends(Needs(Role.ADMIN))]
-
-
-def make_token(name: str, role: Role, secret: str, *, now: float, by: str, expires_s: float | None) -> Token:
-    """Return what is kept of a new token; ValueError where its name is none."""
-    until = None if expires_s is None else now + expires_s
-    return Token(name=name, role=role, digest=digest_of(secret), created_at=now, created_by=by, expires_at=until)
 
 
 def add_tokens(router: APIRouter, served: Served) -> None:
@@ -43,7 +37,7 @@ def add_tokens(router: APIRouter, served: Served) -> None:
 
         async def act() -> Response:
             secret, now = PREFIX + access.new_secret(), served.wall.now()
-            token = make_token(ask.name, ask.role, secret, now=now, by=caller.name, expires_s=ask.expires_s)
+            token = issue(ask.name, ask.role, secret, now=now, by=caller.name, expires_s=ask.expires_s)
             await tokens.add(token)
             return Json({**token_view(token, now), "token": secret}, 201)
 
