@@ -98,11 +98,13 @@ STRUCTURE = [
         "did you mean `failure_rate on target`?",
     ),
     ("phases:\n", "confidence: {false_rollback: ^60%}\nphases:\n", "confidence.false_rollback", "less than 50%"),
+    ("phases:\n", "confidence: {burst_tolerance: ^5}\nphases:\n", "confidence.burst_tolerance", "such as 30s"),
     ("phases:\n", "when blind: ^panic\nphases:\n", "when blind", "write `hold`, or `rollback after 15m`"),
     ("phases:\n", "override secret: ^hunter2\nphases:\n", "override secret", "{file: override-secret}"),
 ]
 
 MEANING = [
+    ("phases:\n", "confidence: {burst_tolerance: ^2h}\nphases:\n", "confidence.burst_tolerance", "write 1m to 1h"),
     ("rollout: trips", "rollout: trips\n^rollout: again", "rollout", "written twice, first on line 2"),
     ("listen: 127.0.0.1:8100", "listen: ^127.0.0.1:080", "api.listen", "'080'"),
     (

@@ -6,6 +6,7 @@ import math
 import timeit
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 
@@ -342,14 +343,16 @@ def test_collectors_may_be_merged_in_any_order(order: list[int]) -> None:
     assert book.dump(book.absorb(PLAN, canary(), straight)) == book.dump(book.absorb(PLAN, canary(), mixed))
 
 
-@given(cuts=st.lists(st.integers(0, 60), max_size=5))
+@given(cuts=st.lists(st.integers(0, 60), max_size=5), patient=st.booleans())
 @settings(max_examples=10, deadline=None)
-def test_batches_and_restarts_anywhere_change_no_bit(cuts: list[int]) -> None:
-    ticks = traffic(np.random.default_rng(16), range(60), requests=200, p2=0.02)
-    state, edges = canary(), [0, *sorted(cuts), 60]
+def test_batches_and_restarts_anywhere_change_no_bit(cuts: list[int], patient: bool) -> None:
+    """Over a block of ten minutes, and with bursts tolerated over blocks of two."""
+    plan = replace(plan_of(regions=True), confidence=Confidence(burst_tolerance_s=120.0 if patient else 0.0))
+    ticks = traffic(np.random.default_rng(16), range(30, 90), requests=200, p2=0.02, regions=("eu", "us"))
+    state, edges = canary(plan), [0, *sorted(cuts), 60]
     for first, last in pairwise(edges):
-        state = book.load(PLAN, book.dump(book.absorb(PLAN, state, ticks[first:last])))
-    assert book.dump(book.absorb(PLAN, canary(), ticks)) == book.dump(state)
+        state = book.load(plan, book.dump(book.absorb(plan, state, ticks[first:last])))
+    assert book.dump(book.absorb(plan, canary(plan), ticks)) == book.dump(state)
 
 
 def test_a_gap_or_a_dark_tick_is_blind_and_ends_what_was_stable() -> None:

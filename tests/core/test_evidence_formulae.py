@@ -68,10 +68,10 @@ def test_the_recursion_takes_the_same_steps_in_any_batches(rows: list[tuple[int,
     log_e = log_e_ratio(counts, HARM_GRID, np.ones(len(HARM_GRID)))[:, None, :]
     weights = np.full((len(rows), 1), 0.01)
     start = np.zeros((1, len(HARM_GRID)))
-    whole = weighted_sr(start, weights, log_e.copy())
-    first = weighted_sr(start, weights[:cut], log_e[:cut].copy())
+    whole = weighted_sr(start, weights, log_e.copy(), {})
+    first = weighted_sr(start, weights[:cut], log_e[:cut].copy(), {})
     middle = first[-1] if len(first) else start
-    rest = weighted_sr(middle, weights[cut:], log_e[cut:].copy())
+    rest = weighted_sr(middle, weights[cut:], log_e[cut:].copy(), {})
     assert np.array_equal(whole, np.concatenate([first, rest]))
     assert np.isfinite(whole).all()
 
@@ -80,7 +80,7 @@ def test_the_recursion_is_the_weighted_sum_over_all_onsets() -> None:
     rng = np.random.default_rng(1)
     log_e = rng.normal(0, 1, (20, 1, len(HARM_GRID)))
     weights = rng.random((20, 1)) / 20
-    last = weighted_sr(np.zeros((1, len(HARM_GRID))), weights, log_e.copy())[-1, 0]
+    last = weighted_sr(np.zeros((1, len(HARM_GRID))), weights, log_e.copy(), {})[-1, 0]
     by_hand = sum(weights[s, 0] * np.exp(log_e[s:, 0].sum(axis=0)) for s in range(20))
     assert last == pytest.approx(by_hand, rel=1e-12)
     assert log_mixture(last[None])[0] == pytest.approx(math.log(float(last @ HARM_PRIOR)))

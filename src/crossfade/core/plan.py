@@ -290,6 +290,9 @@ class Confidence:
     """Of the whole rollout, however often it is looked at."""
     false_promotion: float = 0.05
     """Of each phase."""
+    burst_tolerance_s: float = 0.0
+    """How long a burst of failures that only V2 has may last without a rollback, unless nearly every answer fails; 0:
+    any burst is evidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def highest(
             for (where, _), found in counts.items():
                 if region in (None, where):
                     log_e[:, index] += log_e_ratio(found, level * HARM_GRID, np.full(len(HARM_GRID), level))
-        path = log_mixture(weighted_sr(streams.harm[[row for row, *_ in rows]], added, log_e))
+        path = log_mixture(weighted_sr(streams.harm[[row for row, *_ in rows]], added, log_e, {}))
         weights = np.log([weight for *_, weight in rows])
         result[name] = float(np.logaddexp.reduce(path + weights, axis=1).max())
     return result

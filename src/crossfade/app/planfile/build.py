@@ -38,7 +38,7 @@ VERSION_KEYS = ("path", "upstreams")
 ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
 SOURCES_KEYS = ("prometheus",)
 SOURCE_KEYS = ("url", "every", "token")
-CONFIDENCE_KEYS = ("false_rollback", "false_promotion")
+CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
 """Salts are 0..2**31-1: the seeds that every proxy's xxh64 takes alike."""
@@ -285,6 +285,7 @@ def _read_confidence(field: Field | None) -> Confidence:
     return Confidence(
         false_rollback=section.parse("false_rollback", quantities.error_probability, usual.false_rollback),
         false_promotion=section.parse("false_promotion", quantities.error_probability, usual.false_promotion),
+        burst_tolerance_s=section.parse("burst_tolerance", quantities.tolerance, usual.burst_tolerance_s),
     )
 
 

@@ -133,6 +133,14 @@ def error_probability(text: str) -> float:
     return value
 
 
+def tolerance(text: str) -> float:
+    """Return how long a burst is sat out in seconds: none, or from a minute to an hour."""
+    seconds = duration(text)
+    if seconds and not 60 <= seconds <= 3600:
+        raise ValueError(f"{text} is no burst to sit out; write 1m to 1h, such as 5m, or 0s for none")
+    return seconds
+
+
 def address(text: str) -> str:
     """Return host:port as written."""
     host, colon, port = text.rpartition(":")

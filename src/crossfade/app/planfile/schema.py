@@ -125,7 +125,8 @@ def _sources() -> dict[str, Any]:
 def _confidence() -> dict[str, Any]:
     fraction = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5}
     probability = {"oneOf": [fraction, _text(r"[1-4]?[0-9](\.[0-9]{1,9})? ?%", "Chance over the whole rollout.")]}
-    return _object({"false_rollback": probability, "false_promotion": probability}, [])
+    burst = _text(_TIME, "How long a burst of V2's failures may last without a rollback: 1m to 1h; default 0s.")
+    return _object({"false_rollback": probability, "false_promotion": probability, "burst_tolerance": burst}, [])
 
 
 def _phase() -> dict[str, Any]:

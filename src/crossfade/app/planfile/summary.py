@@ -119,10 +119,12 @@ def _sources(plan: Plan) -> str:
 
 def _errors(plan: Plan) -> str:
     blind = "hold" if plan.blind_rollback_s is None else f"roll back after {duration(plan.blind_rollback_s)}"
+    burst = plan.confidence.burst_tolerance_s
     lines = (
         f"rolled back without a reason: at most {_chance(plan.confidence.false_rollback)} of rollouts",
         f"promoted though bad as the margin: at most {_chance(plan.confidence.false_promotion)} of phases",
         f"when nothing can be seen: {blind}",
+        *([f"bursts of V2's failures sat out: {duration(burst)}"] if burst else []),
     )
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ and Rinaldo, arXiv:2203.03532) whose weights sum to 1, which buys a bound for th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +57,12 @@ def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
     return result
 
 
-def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
+def weighted_sr(state: Floats, mass: Floats, log_e: Floats, anew: Mapping[int, NDArray[np.bool_]]) -> Floats:
     """Run ``M_t = (M_(t-1) + w_t) e_t`` and return every M_t.
 
     state: (rows, G), M before the first tick. mass: (T, rows), onset mass w_t >= 0, known before the tick's
-    outcomes, summing to at most 1 per row over the whole rollout. log_e: (T, rows, G), overwritten.
+    outcomes, summing to at most 1 per row over the whole rollout. log_e: (T, rows, G), overwritten. anew: by tick,
+    the rows (rows,) that begin anew with it, which forget their M but not their mass.
     Returns (T, rows, G). The mean of M_t over G by `HARM_PRIOR`, plus 1 - sum w, is a nonnegative supermartingale
     that starts at 1, so P(mean M_t is ever >= 1/alpha) <= alpha at any looking frequency (Ville).
 
@@ -71,7 +73,9 @@ def weighted_sr(state: Floats, mass: Floats, log_e: Floats) -> Floats:
     clips = _could_overflow(state, log_e)
     values = np.exp(log_e, out=log_e)
     current, grown = state, np.empty_like(state)
-    for weight, value in zip(mass[:, :, None], values, strict=True):
+    for index, (weight, value) in enumerate(zip(mass[:, :, None], values, strict=True)):
+        if index in anew:
+            current = np.where(anew[index][:, None], 0.0, current)
         np.add(current, weight, out=grown)
         np.multiply(grown, value, out=value)
         if clips:

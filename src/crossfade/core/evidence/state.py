@@ -160,7 +160,7 @@ def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
         name: np.array(value, dtype=np.float64) if isinstance(value, list) else value
         for name, value in document["streams"].items()
     }
-    for name, empty in (("promote", 11), ("profile", 33), ("best", 13), ("onset", 13), ("harm", 13)):
+    for name, empty in (("promote", 11), ("profile", 33), ("best", 13), ("onset", 13), ("harm", 13), ("heights", 3)):
         streams[name] = streams[name].reshape(-1, empty)  # a list without rows has lost its width
     return EvidenceState(
         layout=layout,

@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfade.core.evidence import mass
+from crossfade.core.evidence import burst, mass
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
 from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
@@ -114,6 +114,7 @@ class Part:
     rows: tuple[int, ...]
     alone: bool
     """Its evidence is periodic, and not added to the rest."""
+    acute: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ class Layout:
     regional_parts: Mapping[str, tuple[RegionalPart, ...]]
     budgets: tuple[Budget, ...]
     """Of the guardrails that roll back, and of the others."""
+    tolerance_s: float
+    """How long a burst of V2's may be that rolls nothing back; 0: none."""
     compared: tuple[int, ...]
     """Measures whose ratio is shown and asked for promotion."""
     planes: tuple[Plane | None, ...]
@@ -187,6 +190,22 @@ class Layout:
         )
         others = [math.inf] * (len(self.absolute) + len(self.wide))
         return np.array(ratio + others + regional * slots)
+
+    def bars(self, slots: int) -> Floats:
+        """Return ln of what is enough from each row alone, with the regional rows of so many slots.
+
+        `NO_BAR` for rows that a tolerance doesn't slow down: of guardrails that don't roll back, and acute ones.
+        """
+        found = np.full(self.rows + slots * len(self.regional), burst.NO_BAR)
+        acting = self.budgets[0]
+        for name in acting.weights:
+            for part in self.parts[name]:
+                rows = [row for row in part.rows if not part.acute]
+                found[rows] = np.minimum(found[rows], acting.bar(name) - math.log(part.weight))
+            for regional in self.regional_parts.get(name, ()):
+                first = self.rows + regional.index
+                found[first :: len(self.regional)] = acting.bar(name) - np.log(regional.weight * SLOT_WEIGHT[:slots])
+        return found
 
     def measure_of(self, metric: str, unit: Unit | None = None) -> int | None:
         """Return the index of a metric's measure: the unit asked for, else the one that is shown to people."""
@@ -285,9 +304,9 @@ class _Builder:
         index = self.stream("regional", measure, level)[1]
         self.regional_parts.setdefault(metric.name, []).append((weight, index))
 
-    def is_periodic(self, kind: str, index: int) -> bool:
+    def unit(self, kind: str, index: int) -> Unit:
         stream: Stream = getattr(self, kind)[index]
-        return self.measures[stream.measure].unit in PERIOD_S
+        return self.measures[stream.measure].unit
 
     def row(self, kind: str, index: int) -> int:
         before = {"ratio": 0, "absolute": len(self.ratio), "wide": len(self.ratio) + len(self.absolute)}
@@ -300,7 +319,7 @@ def layout_of(plan: Plan, phase: int) -> Layout:
     watched = [metric for metric in plan.metrics if is_tested(metric)]
     for metric in watched:
         build.measure(metric, Unit.DISTINCT if metric.kind is MetricKind.FAILURE_RATE else Unit.RAW)
-        _add_streams(build, metric, regions=plan.assignment.region is not None)
+        _add_streams(build, metric, plan)
     compared = tuple(
         index
         for index, measure in enumerate(build.measures)
@@ -321,24 +340,28 @@ def layout_of(plan: Plan, phase: int) -> Layout:
                 Part(
                     weight,
                     tuple(build.row(*stream) for stream in streams),
-                    alone=any(build.is_periodic(*stream) for stream in streams),
+                    alone=any(build.unit(*stream) in PERIOD_S for stream in streams),
+                    acute=any(build.unit(*stream) is Unit.ACUTE for stream in streams),
                 )
                 for weight, streams in parts
             )
             for name, parts in build.parts.items()
         },
         regional_parts={
-            name: tuple(RegionalPart(weight, index, build.is_periodic("regional", index)) for weight, index in parts)
+            name: tuple(
+                RegionalPart(weight, index, build.unit("regional", index) in PERIOD_S) for weight, index in parts
+            )
             for name, parts in build.regional_parts.items()
         },
         budgets=_budgets(plan, [metric for metric in watched if metric.name in build.parts]),
+        tolerance_s=plan.confidence.burst_tolerance_s,
         compared=compared,
         planes=tuple(_plane(build, index, compared, margin) for index in range(len(build.measures))),
         plain=tuple(m for m in plan.metrics if m.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING)),
     )
 
 
-def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
+def _add_streams(build: _Builder, metric: Metric, plan: Plan) -> None:
     """Add a metric's e-processes by EVIDENCE 1.4, 1.5 and 1.8; none where it is only monitored."""
     limit = bad_limit(metric)
     guard = metric.guard
@@ -360,10 +383,11 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
         else:
             build.part(metric, 1.0, build.stream("wide", shown, limit))
         return
-    regions = regions and metric.kind not in SPARSE
+    regions = plan.assignment.region is not None and metric.kind not in SPARSE
     everywhere = 1 - REGIONAL_SHARE if regions else 1.0
     if metric.kind is MetricKind.FAILURE_RATE:
         _add_failure_streams(build, metric, everywhere)
+        _add_acute(build, metric, limit, everywhere, bursts=plan.confidence.burst_tolerance_s > 0)
         return
     raw = build.measure(metric, Unit.RAW)
     both = build.stream("absolute", raw, limit), build.stream("ratio", raw, 1.0)
@@ -374,7 +398,7 @@ def _add_streams(build: _Builder, metric: Metric, *, regions: bool) -> None:
 
 
 def _add_failure_streams(build: _Builder, metric: Metric, everywhere: float) -> None:
-    """Add a failure rate's e-processes: 0.80 first failures, 0.12 weekly ones, 0.08 acute ones.
+    """Add a failure rate's e-processes: 0.80 first failures, 0.12 weekly ones (and 0.08 acute ones).
 
     All are tested against "no worse" itself (null ratio 1): within a period the hash puts each newly failing user on V2
     with probability s, so that each is exactly valid, whatever users do. Their alternatives begin at 1.3, so evidence
@@ -385,10 +409,18 @@ def _add_failure_streams(build: _Builder, metric: Metric, everywhere: float) -> 
     weekly = build.measure(metric, Unit.WEEKLY)
     build.part(metric, 0.80 * everywhere, build.stream("ratio", first, 1.0))
     build.part(metric, 0.12 * everywhere, build.stream("ratio", weekly, 1.0))
-    build.part(metric, 0.08 * everywhere, build.stream("ratio", build.measure(metric, Unit.ACUTE), 1.0))
     if everywhere < 1:
         build.region(metric, 0.8 * (1 - everywhere), first, 1.0)
         build.region(metric, 0.2 * (1 - everywhere), weekly, 1.0)
+
+
+def _add_acute(build: _Builder, metric: Metric, limit: float, everywhere: float, *, bursts: bool) -> None:
+    """Add a failure rate's acute e-process; where bursts are tolerated it speaks only of a V2 above ten limits."""
+    streams = [build.stream("ratio", build.measure(metric, Unit.ACUTE), 1.0)]
+    if bursts:
+        shown = build.measure(metric, Unit.DISTINCT)
+        streams.append(build.stream("absolute", shown, min(max(0.10, 10 * limit), 0.5)))
+    build.part(metric, 0.08 * everywhere, *streams)
 
 
 _KIND_WEIGHT = {
@@ -467,6 +499,12 @@ class Streams:
     """(rows, 13): the greatest product of any restart, in logs (CUSUM), for the estimate of the onset."""
     onset: Floats
     """(rows, 13): where that restart lies, plan time."""
+    block: int
+    """Where bursts are tolerated: the number of the block that the last tick began in; see `burst.py`."""
+    heights: Floats
+    """(rows + slots * regional, 3): ln of the evidence at the start of the last blocks; without rows where none are."""
+    limits: Floats
+    """(rows + slots * regional,): ln of what counts in this block at most."""
     promote: Floats
     """(compared, 11): sums of ln e of non-inferiority since the phase began."""
     profile: Floats
@@ -485,6 +523,9 @@ def begin_streams(layout: Layout, at: float) -> Streams:
         waiting=np.where(np.isfinite(layout.periods(0)), 0.0, mass.START),
         best=np.zeros((rows, len(HARM_GRID))),
         onset=np.full((rows, len(HARM_GRID)), at),
+        block=-1,
+        heights=np.zeros((rows if layout.tolerance_s else 0, burst.BLOCKS)),
+        limits=np.zeros(rows if layout.tolerance_s else 0),
         promote=np.zeros((len(layout.compared), len(PROMOTE_GRID))),
         profile=np.zeros((len(layout.compared), len(RATIO_GRID))),
     )
@@ -510,11 +551,14 @@ def with_slots(layout: Layout, streams: Streams, slots: int) -> Streams:
     slots = (len(streams.harm) + missing - layout.rows) // len(layout.regional)
     periodic = np.isfinite(layout.periods(slots)[len(streams.harm) :])
     promoted = sum(mass.at_promotion(j + 1) for j in range(streams.promotions))
+    slowed = missing if layout.tolerance_s else 0
     return replace(
         streams,
         harm=np.concatenate([streams.harm, np.zeros((missing, len(HARM_GRID)))]),
         spent=np.concatenate([streams.spent, np.zeros(missing)]),
         waiting=np.concatenate([streams.waiting, promoted + np.where(periodic, 0.0, mass.START)]),
+        heights=np.concatenate([streams.heights, np.zeros((slowed, burst.BLOCKS))]),
+        limits=np.concatenate([streams.limits, layout.bars(slots)[-missing:][:slowed] / burst.BLOCKS]),
     )
 
 
@@ -548,24 +592,48 @@ def advance(
     flowed = elapsed[:, None] * np.where(np.isfinite(periods), mass.PERIODIC_FLOW, 1.0)
     added, spent, waiting = _release(streams, compares, flowed)
     best, onset = _restarts(streams, log_e[:, : layout.rows], compares[:, : layout.rows], starts)
-    harm, values = streams.harm, log_e
-    turned = _turns(periods, np.concatenate([[streams.at], starts]))
-    for first, last in pairwise([*sorted({0, *turned}), ticks]):
-        harm = np.where(turned[first][:, None], 0.0, harm) if first in turned else harm
+    moved, shown = _run(layout, streams, starts=starts, ends=ends, added=added, log_e=log_e)
+    moved = replace(moved, spent=spent, waiting=waiting, best=best, onset=onset, promote=promote, profile=profile)
+    return moved, _by_metric(layout, shown)
+
+
+def _run(
+    layout: Layout, streams: Streams, *, starts: Floats, ends: Floats, added: Floats, log_e: Floats
+) -> tuple[Streams, Floats]:
+    """Run all rows' recursions, with their periods and blocks; return ln of each row's evidence, (T, rows), too.
+
+    log_e: (T, rows, 13), overwritten.
+    """
+    ticks, slots = len(starts), _slots(layout, len(streams.harm))
+    bars, most = layout.bars(slots), np.full(log_e.shape[:2], burst.NO_BAR)
+    turned = _turns(layout.periods(slots), np.concatenate([[streams.at], starts]))
+    begun = _begun(layout, streams.block, starts)
+    harm, heights, limits = streams.harm, streams.heights, streams.limits
+    for first, last in pairwise([*sorted({0, *begun}), ticks]):
+        if first in begun:
+            spans = max(1, math.ceil((ends[first] - starts[first]) / layout.tolerance_s))
+            harm, heights, limits = burst.next_block(harm, heights, limits, bars=bars, spans=spans)
         if last > first:
-            harm = weighted_sr(harm, added[first:last], log_e[first:last])[-1]
+            anew = {at - first: rows for at, rows in turned.items() if first <= at < last} if begun else turned
+            harm = weighted_sr(harm, added[first:last], log_e[first:last], anew)[-1]
+            most[first:last] = limits if layout.tolerance_s else burst.NO_BAR
     moved = replace(
         streams,
         at=float(starts[-1]) if ticks else streams.at,
         harm=harm.copy(),
-        spent=spent,
-        waiting=waiting,
-        best=best,
-        onset=onset,
-        promote=promote,
-        profile=profile,
+        block=[streams.block, *begun.values()][-1],
+        heights=heights,
+        limits=limits,
     )
-    return moved, _by_metric(layout, log_mixture(values))
+    return moved, np.minimum(log_mixture(log_e), most)
+
+
+def _begun(layout: Layout, block: int, starts: Floats) -> dict[int, int]:
+    """Return the blocks that begin, by position of their first tick; none where no burst is tolerated."""
+    if not layout.tolerance_s:
+        return {}
+    numbers = (starts // layout.tolerance_s).astype(np.int64)
+    return {at: int(numbers[at]) for at in np.flatnonzero(np.diff(numbers, prepend=block)).tolist()}
 
 
 def _turns(periods: Floats, starts: Floats) -> dict[int, NDArray[np.bool_]]:
@@ -758,5 +826,8 @@ def evidence_now(layout: Layout, streams: Streams, slower: float) -> dict[str, t
 
     slower: ln of the evidence that V2 is slower than V1 (`pace`).
     """
-    harm = _by_metric(layout, log_mixture(streams.harm[None])).paced(layout, np.array([slower]))
+    shown = log_mixture(streams.harm[None])
+    if layout.tolerance_s:
+        shown = np.minimum(shown, streams.limits)
+    harm = _by_metric(layout, shown).paced(layout, np.array([slower]))
     return {name: (float(value[0]), float(bar[0])) for name, (value, bar) in against_bars(layout, harm).items()}
