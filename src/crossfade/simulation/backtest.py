@@ -269,7 +269,7 @@ class _Run:
             segment = next((s for s in self.segments if s.revision == happened.revision), None)
             before, self.recorded = self.recorded, evolve(self.recorded, happened.event)
             if isinstance(happened.event, e.RolledBack) and before.state is not State.ROLLED_BACK:
-                self._follow_rollback(happened.event, before)
+                self._follow_rollback(happened.event, happened.revision, before.attempt)
             self._follow_one(happened.event, segment)
 
     def _follow_one(self, event: e.Event, segment: Segment | None) -> None:
@@ -318,10 +318,10 @@ class _Run:
         name = self.plan.phases[phase].name
         self._record(e.Retried(at=event.at, phase=phase, name=name, by=RECORDING, reason=""), Came.RETRIED)
 
-    def _follow_rollback(self, event: e.RolledBack, before: Rollout) -> None:
-        phase = next((s.phase for s in reversed(self.segments) if s.phase and s.revision <= before.revision), "")
+    def _follow_rollback(self, event: e.RolledBack, revision: int, attempt: int) -> None:
+        phase = next((s.phase for s in reversed(self.segments) if s.phase and s.revision < revision), "")
         self.result.recorded_rollbacks.append(
-            Rollback(at=event.at, phase=phase, trigger=event.trigger, reason=event.reason, attempt=before.attempt)
+            Rollback(at=event.at, phase=phase, trigger=event.trigger, reason=event.reason, attempt=attempt)
         )
         if self.rollout.state in _ACTING:
             self._record(event, Came.FOLLOWED)

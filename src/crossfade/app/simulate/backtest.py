@@ -66,7 +66,7 @@ def as_text(header: Header, result: Backtested) -> str:
         lines.append(f"BLIND at {result.holes:,} holes: ticks that the rollout had are not in the recording")
     lines += ["", *_phase_lines(result), ""]
     lines += [f"{moment(change.at)} {change.phase}: {change.sentence}" for change in result.changes]
-    lines += ["", *_end_lines(result)]
+    lines += ["", *_end_lines(header, result)]
     return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def _judged(stay: JudgedPhase) -> str:
     return f"judged on {duration(stay.judged_s)} of ticks" if stay.judged_s else "judged on no tick"
 
 
-def _end_lines(result: Backtested) -> list[str]:
+def _end_lines(header: Header, result: Backtested) -> list[str]:
     lines = []
     attempts = dict.fromkeys([*(r.attempt for r in result.rollbacks), *(r.attempt for r in result.recorded_rollbacks)])
     for attempt in sorted(attempts):
@@ -93,7 +93,7 @@ def _end_lines(result: Backtested) -> list[str]:
         theirs = next((r for r in result.recorded_rollbacks if r.attempt == attempt), None)
         lines += [f"this plan       {_rollback(ours)}", f"the recording   {_rollback(theirs)}"]
         if ours is not None and theirs is not None:
-            lines.append(f"                {_compared(theirs.at - ours.at)}")
+            lines.append(f"                {_compared(theirs.at - ours.at, header.tick_s)}")
     for name, at in (("this plan", result.completed), ("the recording", result.recorded_completed)):
         if at is not None:
             lines.append(f"{name:<15} was completed at {moment(at)}")
@@ -110,7 +110,7 @@ def _rollback(found: Rollback | None) -> str:
     return f"rolled back {moment(found.at)} in {found.phase} by {found.trigger}{reason}"
 
 
-def _compared(sooner_s: float) -> str:
-    if abs(sooner_s) < 1:
-        return "at the same time"
+def _compared(sooner_s: float, tick_s: float) -> str:
+    if abs(sooner_s) < tick_s:
+        return "at the same tick"
     return f"{duration(abs(sooner_s))} {'sooner' if sooner_s > 0 else 'later'} than the recording"
