@@ -163,13 +163,6 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     help="Loopback port of the control API; 0 takes a free one.",
 )
 @click.option(
-    "--database", default="", envvar="CROSSFADE_DATABASE", help="URL of the store; default: SQLite in the state."
-)
-@click.option(
-    "--tick",
-    "tick_s",
-    type=_Number(min=0, min_open=True),
-@click.option(
     "--listen",
     default="",
     envvar="CROSSFADE_LISTEN",
@@ -188,6 +181,13 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     envvar="CROSSFADE_TRUSTED_PROXY",
     help="Address of a proxy in front of it, whose X-Forwarded-For and -Proto are believed.",
 )
+@click.option(
+    "--database", default="", envvar="CROSSFADE_DATABASE", help="URL of the store; default: SQLite in the state."
+)
+@click.option(
+    "--tick",
+    "tick_s",
+    type=_Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
     envvar="CROSSFADE_TICK_S",
@@ -242,6 +242,7 @@ def demo(**options: Any) -> None:
 @main.command()
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 def status(rollout: str | None, state: Path, output: str) -> None:
     """Tell where a rollout is: phase, gates as a checklist, last decision."""
@@ -249,11 +250,11 @@ def status(rollout: str | None, state: Path, output: str) -> None:
 
     commands.status(rollout, state, output)
 
-@_URL
 
 @main.command()
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many decisions.")
 def why(rollout: str | None, state: Path, output: str, count: int) -> None:
@@ -261,12 +262,12 @@ def why(rollout: str | None, state: Path, output: str, count: int) -> None:
     from crossfade.app import commands
 
     commands.why(rollout, state, output, count)
-@_URL
 
 
 @main.command()
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this revision.")
 def events(rollout: str | None, state: Path, output: str, after: int) -> None:
@@ -274,7 +275,6 @@ def events(rollout: str | None, state: Path, output: str, after: int) -> None:
     from crossfade.app import commands
 
     commands.events(rollout, state, output, after)
-@_URL
 
 
 _DATABASE = click.option(
@@ -326,13 +326,6 @@ def backtest(plan: Path, recording: Path, output: str) -> None:
     run_backtest(plan, recording, output)
 
 
-# ── acting ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _verb(name: str, text: str) -> None:
-    @main.command(name, help=text)
-    @_ROLLOUT
-    @_STATE
 @main.command()
 @_STATE
 @_URL
@@ -345,6 +338,14 @@ def audit(state: Path, output: str, count: int) -> None:
     granting.audit(state, output, count)
 
 
+# ── acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _verb(name: str, text: str) -> None:
+    @main.command(name, help=text)
+    @_ROLLOUT
+    @_STATE
+    @_URL
     @_OUTPUT
     @_REASON
     def command(rollout: str | None, state: Path, output: str, reason: str) -> None:
@@ -352,7 +353,6 @@ def audit(state: Path, output: str, count: int) -> None:
 
         commands.verb(name, rollout, state, output, reason)
 
-    @_URL
 
 _verb("promote", "Enter the next phase now, whatever its gates say.")
 _verb("pause", "Stop promotions; the split stays and guardrails are watched.")
@@ -364,6 +364,7 @@ _verb("abort", "Put everybody on V1 and end the rollout for good.")
 @main.command()
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 @_REASON
 @click.option("--phase", help="Start again in this phase; default: the one that was rolled back.")
@@ -371,13 +372,13 @@ def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str
     """Start again after a rollback, with the same assignment and new evidence."""
     from crossfade.app import commands
 
-@_URL
     commands.verb("retry", rollout, state, output, reason, phase=phase)
 
 
 @main.command()
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 @_REASON
 @click.option("--direct", is_flag=True, help="At the proxy itself: needs no controller, store or collector.")
@@ -385,7 +386,6 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, direct:
     """Put every user on V1 now."""
     from crossfade.app import commands
 
-@_URL
     commands.rollback(rollout, state, output, reason, direct=direct)
 
 
@@ -398,6 +398,7 @@ def outcomes() -> None:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @_ROLLOUT
 @_STATE
+@_URL
 @_OUTPUT
 def outcomes_post(file: Path, rollout: str | None, state: Path, output: str) -> None:
     """Post the outcomes in FILE: CSV with a head, or one JSON object a line; - reads from the standard input."""
@@ -406,21 +407,6 @@ def outcomes_post(file: Path, rollout: str | None, state: Path, output: str) -> 
     commands.post_outcomes(file, rollout, state, output)
 
 
-@main.group()
-def proxy() -> None:
-    """Look after the proxy process itself."""
-
-
-@proxy.command("stop")
-@_ROLLOUT
-@_STATE
-@_OUTPUT
-def proxy_stop(rollout: str | None, state: Path, output: str) -> None:
-@_URL
-    """Stop a rollout's proxy after its clients are finished."""
-    from crossfade.app import commands
-
-    commands.stop_proxy(rollout, state, output)
 @main.group()
 def token() -> None:
     """Say who may do what over the control API."""
@@ -468,3 +454,17 @@ def token_revoke(name: str, state: Path, output: str) -> None:
     granting.revoke(state, output, name)
 
 
+@main.group()
+def proxy() -> None:
+    """Look after the proxy process itself."""
+
+
+@proxy.command("stop")
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+def proxy_stop(rollout: str | None, state: Path, output: str) -> None:
+    """Stop a rollout's proxy after its clients are finished."""
+    from crossfade.app import commands
+
+    commands.stop_proxy(rollout, state, output)

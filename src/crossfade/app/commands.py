@@ -81,7 +81,7 @@ def _quoted(user: str) -> str:
 def status(rollout: str | None, state: Path, output: str) -> None:
     """Print where a rollout is."""
     data = _client(rollout, state).get("")
-    _say(output, data, render.status(data))
+    say(output, data, render.status(data))
 
 
 def why(rollout: str | None, state: Path, output: str, count: int) -> None:
@@ -112,7 +112,7 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, *, dire
         except UnreachableError as error:
             raise UnreachableError(f"{error}\nnow: crossfade rollback --direct") from None
         return
-    from crossfade.app import bootstrap
+    from crossfade.app import bootstrap, granting
 
     if elsewhere() is not None:
         raise UsageError("--direct speaks to the proxy on its own machine; leave --url out, there")
@@ -126,7 +126,7 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, *, dire
 
 def stop_proxy(rollout: str | None, state: Path, output: str) -> None:
     """Stop the proxy that serves a rollout."""
-    from crossfade.app import bootstrap, granting
+    from crossfade.app import bootstrap
 
     folder = find_folder(state, rollout)
     pid = asyncio.run(bootstrap.stop_proxy(folder))
