@@ -10,7 +10,7 @@ from crossfade.core import decide as d
 from crossfade.core import events as e
 from crossfade.core.gates import Surroundings, checklist
 from crossfade.core.observation import Blindness, BreakerReading, Observation, Reading
-from crossfade.core.plan import DAY, HOUR, Gate, GateKind, Phase, Plan
+from crossfade.core.plan import DAY, HOUR, Comparison, Gate, GateKind, Limit, Phase, Plan
 from crossfade.core.rollout import Rollout, fold
 from crossfade.core.verdict import Verdict, combine
 
@@ -66,6 +66,26 @@ def test_a_breached_rollback_guardrail_rolls_back_before_anything_else(plan: Pla
 def test_a_completed_rollout_is_still_guarded(plan: Plan) -> None:
     completed = running(2, e.RolloutCompleted(at=START, reason=""))
     assert d.Outcome.ROLL_BACK is outcome(plan, completed, seen(reading(guard=Verdict.FAIL))).outcome
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "verdict"),
+    [
+        (Verdict.INCONCLUSIVE, 0.9, Verdict.PASS),
+        (Verdict.INCONCLUSIVE, 0.7, Verdict.INCONCLUSIVE),
+        (Verdict.BLIND, 0.9, Verdict.BLIND),
+        (Verdict.BLIND, None, Verdict.BLIND),
+    ],
+)
+def test_a_limit_is_not_met_by_what_was_seen_before_nobody_could_look(
+    plan: Plan, target: Verdict, value: float | None, verdict: Verdict
+) -> None:
+    limit = Limit(comparison=Comparison.GE, value=0.8)
+    gate = Gate(kind=GateKind.LIMIT, text="latency_p95 >= 80%", metric="latency_p95", limit=limit)
+    phases = (plan.phases[0], replace(plan.phases[1], gates=(gate,)), plan.phases[2])
+    held = replace(plan, phases=phases)
+    what = seen(reading("latency_p95", target=target, v2=value))
+    assert verdict is checklist(held, running(), what, READY, LATER)[1].verdict
 
 
 def test_both_versions_bad_holds_and_alerts_and_never_rolls_back(plan: Plan) -> None:

@@ -103,6 +103,8 @@ def _limit(gate: Gate, look: _Look) -> GateStatus:
     reading = look.seen.readings.get(gate.metric or "")
     if reading is None or reading.v2 is None or gate.limit is None:
         return _status(gate, Verdict.BLIND, "no value yet")
+    if reading.target is Verdict.BLIND:
+        return _status(gate, Verdict.BLIND, f"can't be seen now; it was {reading.v2:.4g}")
     holds = gate.limit.comparison.holds(reading.v2, gate.limit.value)
     verdict = Verdict.PASS if holds else Verdict.INCONCLUSIVE
     text = f"{reading.v2:.4g}, wanted {gate.limit.comparison.value} {gate.limit.value:g}; {reading.n2:,} answers"
