@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from crossfade.app.dashboard import add_dashboard
 from crossfade.app.telemetry import exposition
 from crossfade.app.web.describe import describe
 from crossfade.app.web.door import Door
-from crossfade.app.web.login import add_login
+from crossfade.app.web.login import add_codes, add_login
 from crossfade.app.web.outcomes import add_outcomes
 from crossfade.app.web.problems import Json, add_problems, problem
 from crossfade.app.web.reads import add_history, add_list, add_reads
@@ -21,7 +22,7 @@ from crossfade.core.access import Role
 
 
 def make_api(served: Served) -> FastAPI:
-    """Return the API of one controller; every path below /api wants a token or a session."""
+    """Return the API and the pages of one controller; every path below /api wants a token or a session."""
     app = FastAPI(title="Crossfade", version="1", docs_url="/docs", redoc_url=None)
     add_problems(app)
     add_login(app, served)
@@ -30,6 +31,7 @@ def make_api(served: Served) -> FastAPI:
     general = APIRouter(prefix="/api/v1", dependencies=[viewer])
     add_list(general, served)
     add_tokens(general, served)
+    add_codes(general, served)
     one = APIRouter(prefix="/api/v1/rollouts/{name}", dependencies=[viewer, Depends(_Name(served))])
     add_history(one, served)
     add_reads(one, served)
@@ -37,6 +39,7 @@ def make_api(served: Served) -> FastAPI:
     add_outcomes(one, served)
     app.include_router(general)
     app.include_router(one)
+    add_dashboard(app, served)
     app.add_middleware(Door, served=served)
     describe(app, served.cookie)
     return app

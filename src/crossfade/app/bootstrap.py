@@ -22,11 +22,13 @@ from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
+from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import AUDIT_FILE, CONTROL_FILE, STORE_FILE, TOKENS_FILE, Control, note_plan
 from crossfade.app.listening import Listening, listen
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
+from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access
 from crossfade.app.web.served import Served
 from crossfade.core.plan import Plan
@@ -41,6 +43,9 @@ TELEMETRY_KEY = "telemetry.key"
 PROXY_FOLDER = "proxy"
 OUTCOMES_FOLDER = "outcomes"
 EPOCH_FILE = "epoch"
+TREND_FILE = "trend.jsonl"
+DRAW_S = 1.0
+"""Real seconds between looks for the charts."""
 SHUTDOWN_S = 5
 """Real seconds that requests have to end in when `serve` does."""
 
@@ -163,6 +168,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         access=Access(local=token, tokens=tokens, now=wall.now, new_secret=new_token),
         audit=FileAudit(app.folder.parent / AUDIT_FILE),
         exposure=listening.exposure,
+        trend=Trend(app.folder / TREND_FILE),
     )
     config = uvicorn.Config(
         make_api(served),
@@ -176,6 +182,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
     server = _Server(config)
     api = asyncio.create_task(server.serve(sockets=[listening.socket]))
     controller = asyncio.create_task(app.controller.run())
+    drawn = asyncio.create_task(_draw(app, served.trend))
     stopped = asyncio.create_task(stop.wait())
     Control(
         rollout=app.plan.name, url=listening.url, token=token, plan=str(path), pid=os.getpid(), ca=listening.ca
@@ -188,10 +195,18 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
     finally:
         served.feed.close()
         server.should_exit = True
-        stopped.cancel()
-        controller.cancel()
-        await asyncio.gather(api, controller, stopped, return_exceptions=True)
+        for task in (stopped, controller, drawn):
+            task.cancel()
+        await asyncio.gather(api, controller, stopped, drawn, return_exceptions=True)
         (app.folder / CONTROL_FILE).unlink(missing_ok=True)
+
+
+async def _draw(app: _App, trend: Trend) -> None:
+    """Note for the charts how the rollout looks, again and again."""
+    while True:
+        await asyncio.sleep(DRAW_S)
+        wanted = app.controller.rollout.wanted_split(app.plan)
+        trend.note(app.controller, app.clock.now(), views.weight(app.plan, wanted))
 
 
 async def _end(app: _App, *, stop_proxy: bool) -> None:

@@ -137,9 +137,16 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
     metavar="'METRIC=VALUE at PHASE+DURATION [in region R]'",
     help="What goes wrong with V2; may be given again.",
 )
-@click.option("--against", default="", help="Rivals' rules: flagger,argo,kayenta,growthbook.")
+@click.option("--against", default="", help="Rivals' rules: flagger,argo,kayenta,growthbook; controls: zscore,raw.")
+@click.option("--tick", "tick_s", type=_Number(min=1, max=3600), default=10.0, show_default=True, help="Seconds.")
 @click.option("--processes", type=click.IntRange(min=1), help="Default: one per core.")
-@_OUTPUT
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    help="For people, for programs, or one page with plots.",
+)
 def simulate(plan: Path, output: str, **options: Any) -> None:
     """Carry PLAN out many times on simulated traffic, before the first user is moved."""
     from crossfade.app.simulate.command import run_simulate
@@ -387,6 +394,17 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, direct:
     from crossfade.app import commands
 
     commands.rollback(rollout, state, output, reason, direct=direct)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_OUTPUT
+def dashboard(rollout: str | None, state: Path, output: str) -> None:
+    """Print a link that opens the rollout's page; it logs in once, within a minute."""
+    from crossfade.app import commands
+
+    commands.dashboard(rollout, state, output)
 
 
 @main.group()

@@ -94,6 +94,11 @@ class Client:
         self._opener = urllib.request.build_opener(*handlers)
         self._rollout = target.rollout
 
+    @property
+    def url(self) -> str:
+        """Return where the controller answers."""
+        return self._target.url
+
     def get(self, path: str) -> Any:
         """Return the answer's JSON about the rollout; raises the error of the tree that the status stands for."""
         return self._call("GET", self._path(path), None)

@@ -84,6 +84,16 @@ def status(rollout: str | None, state: Path, output: str) -> None:
     say(output, data, render.status(data))
 
 
+def dashboard(rollout: str | None, state: Path, output: str) -> None:
+    """Print where the rollout's page is, with a code that logs in once."""
+    client = _client(rollout, state)
+    code = client.general("POST", "/login-codes", {})
+    name = client.get("")["rollout"]
+    # Behind the #, a code is sent to no server by itself and written into no log.
+    url = f"{client.url}/login?next=/rollouts/{quote(name, safe='')}#code={code['code']}"
+    say(output, {"url": url, "expires_s": code["expires_s"]}, url)
+
+
 def why(rollout: str | None, state: Path, output: str, count: int) -> None:
     """Print the latest decisions."""
     data = list(_client(rollout, state).pages(f"/decisions?limit={min(count, 50)}", count))

@@ -19,6 +19,8 @@ FAILURES_S = 60.0
 """So many failed logins from one address within so many seconds, and it has to wait."""
 _ADDRESSES = 10_000
 
+CODE_S = 60.0
+"""How long a login code holds; it works once."""
 SESSION_S = 12 * 3600.0
 _SESSIONS = 1_000
 
@@ -55,6 +57,7 @@ class Access:
         self._now = now
         self.new_secret = new_secret
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._codes: OrderedDict[str, _Session] = OrderedDict()
 
     async def by_secret(self, secret: str) -> Caller | None:
         """Return who has this token; None where nobody has it any more."""
@@ -85,6 +88,19 @@ class Access:
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
         return cookie
+
+    def offer_code(self, caller: Caller) -> str:
+        """Return a code that logs in as the caller, once and soon: fit for a link, as the token itself is not."""
+        code = self.new_secret()
+        self._codes[digest_of(code)] = _Session(caller.digest, self._now() + CODE_S)
+        while len(self._codes) > _SESSIONS:
+            self._codes.popitem(last=False)
+        return code
+
+    async def by_code(self, code: str) -> Caller | None:
+        """Return whose code this is, and forget it; None where it is none, used or too old."""
+        offered = self._codes.pop(digest_of(code), None)
+        return None if offered is None or self._now() >= offered.until else await self._by_digest(offered.digest)
 
     def close_session(self, caller: Caller) -> None:
         """End a caller's session, where they have one."""

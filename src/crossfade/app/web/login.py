@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from pydantic import ValidationError
 
-from crossfade.app.web.access import SESSION_S
+from crossfade.app.web.access import CODE_S, SESSION_S
 from crossfade.app.web.door import address_of, from_our_pages, too_many
 from crossfade.app.web.problems import Json
-from crossfade.app.web.schemas import AskLogin, Me
-from crossfade.app.web.served import Served
+from crossfade.app.web.schemas import AskLogin, LoginCode, Me
+from crossfade.app.web.served import Served, caller_of
 
 _FORM = "application/x-www-form-urlencoded"
 _BODY = {
@@ -37,7 +37,8 @@ def add_login(app: FastAPI, served: Served) -> None:
         address = address_of(request)
         if served.failures.wait_s(address) > 0:
             raise too_many(served.failures.wait_s(address))
-        caller = await served.access.by_secret(await _token(request))
+        given = await _token(request)
+        caller = await served.access.by_code(given) or await served.access.by_secret(given)
         if caller is None:
             served.failures.add(address)
             raise HTTPException(
@@ -66,6 +67,16 @@ def add_login(app: FastAPI, served: Served) -> None:
         answer = Response(status_code=204)
         answer.delete_cookie(served.cookie, httponly=True, samesite="strict")
         return answer
+
+
+def add_codes(router: APIRouter, served: Served) -> None:
+    """Add what gives a browser the caller's own session without showing it the token."""
+
+    @router.post("/login-codes", tags=["access"], status_code=201, response_model=LoginCode)
+    async def code(request: Request) -> Response:
+        """Give a code that /login takes instead of the token, once and within a minute."""
+        request.state.act = "login code"
+        return Json({"code": served.access.offer_code(caller_of(request)), "expires_s": CODE_S}, 201)
 
 
 async def _token(request: Request) -> str:

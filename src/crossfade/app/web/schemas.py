@@ -332,6 +332,13 @@ class Me(Said):
     """The user of the controller's machine."""
 
 
+class LoginCode(Said):
+    """What logs a browser in, once."""
+
+    code: str
+    expires_s: float
+
+
 class TokenView(Said):
     """What is known of a token; times are real seconds since the epoch."""
 

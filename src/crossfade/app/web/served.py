@@ -10,6 +10,7 @@ from fastapi import HTTPException, Request, Response
 
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app import views
+from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access, Caller, Failures
 from crossfade.app.web.once import Once
 from crossfade.app.web.problems import Json
@@ -47,6 +48,7 @@ class Served:
     audit: Audit
     exposure: Exposure = field(default_factory=Exposure)
     feed: Feed = field(default_factory=Feed)
+    trend: Trend = field(default_factory=Trend)
     failures: Failures = field(init=False)
     once: Once = field(init=False)
 

@@ -1,0 +1,278 @@
+"""What the pages show, as plain values: one model per page, made from the controller and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from crossfade.app import views
+from crossfade.app.dashboard import figures
+from crossfade.core.gates import GateStatus
+from crossfade.core.observation import Reading
+from crossfade.core.plan import Metric, MetricKind, Plan
+from crossfade.core.rollout import Rollout
+from crossfade.core.verdict import Verdict
+from crossfade.core.words import duration, moment, percent
+from crossfade.engine.controller import Controller
+from crossfade.ports import StoredEvent
+
+MARKS = {Verdict.PASS: "✔", Verdict.FAIL: "✖", Verdict.INCONCLUSIVE: "◌", Verdict.BLIND: "?"}
+WORDS = {
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.INCONCLUSIVE: "not enough yet",
+    Verdict.BLIND: "can't be seen",
+}
+STATES = {
+    "pending": "not started",
+    "running": "running",
+    "paused": "paused",
+    "rolled_back": "rolled back",
+    "completed": "completed",
+    "aborted": "aborted",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """One phase on the line."""
+
+    name: str
+    share: str
+    place: str
+    """`past`, `now` or `ahead`."""
+    when: str
+    part: int
+    """How much of its soak is over, 0..100."""
+    grow: float
+    """Width on the line, relative."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One gate."""
+
+    text: str
+    verdict: str
+    mark: str
+    word: str
+    evidence: str
+    left: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One metric."""
+
+    name: str
+    v1: str
+    v2: str
+    ratio: str
+    target: str
+    guard: str
+    word: str
+    verdict: str
+    sample: str
+    harm: str
+    harm_part: int
+    promote: str
+    promote_part: int
+    band: Markup
+    spark: Markup
+    forecast: str
+    sentence: str
+
+
+def phases_line(plan: Plan, rollout: Rollout, events: Sequence[StoredEvent], now: float, left_s: float) -> list[Stop]:
+    """Return the plan's phases with when they were or will be entered; what is ahead is a forecast by soaks."""
+    entered = _entered(plan, events)
+    stops, ahead = [], now + left_s
+    for index, phase in enumerate(plan.phases):
+        if index < rollout.phase:
+            place, when, part = "past", f"since {moment(entered.get(index))[:16]}", 100
+        elif index == rollout.phase and rollout.state.value != "pending":
+            part = round(100 * min(1.0, max(0.0, (now - rollout.phase_since) / max(phase.soak_s, 1e-9))))
+            place, when = "now", f"since {moment(rollout.phase_since)[:16]}"
+        else:
+            place, when, part = "ahead", f"about {moment(ahead)[:16]}", 0
+            ahead += phase.soak_s
+        stops.append(
+            Stop(
+                name=phase.name,
+                share=percent(phase.target),
+                place=place,
+                when=when,
+                part=part,
+                grow=max(1.0, phase.soak_s / 86_400),
+            )
+        )
+    return stops
+
+
+def _entered(plan: Plan, events: Sequence[StoredEvent]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for event in events:
+        if event.kind == "RolloutStarted":
+            found[0] = event.at
+        elif event.kind in ("PhasePromoted", "Retried") and isinstance(event.data.get("phase"), int):
+            index = event.data["phase"]
+            found[int(str(index))] = event.at
+    return {index: at for index, at in found.items() if index < len(plan.phases)}
+
+
+def left_in_phase(gates: Sequence[GateStatus]) -> float:
+    """Return the plan seconds until the last gate whose time is known is expected to pass."""
+    return max((gate.left_s for gate in gates if gate.left_s is not None), default=0.0)
+
+
+def gate_lines(gates: Sequence[GateStatus]) -> list[Line]:
+    """Return the checklist."""
+    return [
+        Line(
+            text=gate.text,
+            verdict=gate.verdict.value.lower(),
+            mark=MARKS[gate.verdict],
+            word=WORDS[gate.verdict],
+            evidence=gate.evidence,
+            left="" if not gate.left_s else f"about {duration(gate.left_s)} left",
+        )
+        for gate in gates
+    ]
+
+
+def tiles(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]) -> list[Tile]:
+    """Return a tile for each metric that was read."""
+    margin = plan.phases[controller.rollout.phase].margin
+    read = controller.seen.readings
+    return [_tile(metric, read[metric.name], margin, points) for metric in plan.metrics if metric.name in read]
+
+
+def _tile(metric: Metric, reading: Reading, margin: float, points: Sequence[dict[str, Any]]) -> Tile:
+    verdict = worst(metric, reading)
+    return Tile(
+        name=metric.name,
+        v1=figures.value(metric, reading.v1),
+        v2=figures.value(metric, reading.v2),
+        ratio="" if reading.ratio is None else f"{reading.ratio:.2f} times V1",
+        target=figures.limit(metric, metric.target),
+        guard=metric.guard.text if metric.guard else "-",
+        word=WORDS[verdict],
+        verdict=verdict.value.lower(),
+        sample=f"V1 {reading.n1:,}, V2 {reading.n2:,}",
+        harm="" if reading.harm_needed is None else figures.odds(reading.harm_log_e),
+        harm_part=figures.part(reading.harm_log_e, reading.harm_needed),
+        promote="" if reading.promote_needed is None else figures.odds(reading.promote_log_e),
+        promote_part=figures.part(reading.promote_log_e, reading.promote_needed),
+        band=figures.ratio_band(reading.ratio_low, reading.ratio, reading.ratio_high, margin),
+        spark=figures.sparkline(points, metric.name, f"{metric.name} over time, V1 and V2"),
+        forecast="" if reading.forecast_s is None else f"enough in about {duration(reading.forecast_s[1])}",
+        sentence=reading.sentence,
+    )
+
+
+def breakers(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each breaker's present state and when it was open."""
+    rows = []
+    for metric in plan.metrics:
+        reading = controller.seen.breakers.get(metric.name)
+        if reading is not None:
+            known = "open" if reading.open_since is not None else "not open"
+            rows.append(
+                {
+                    "name": reading.name,
+                    "state": "can't be seen" if reading.last_seen is None else known,
+                    "longest": duration(reading.longest_open_s) if reading.longest_open_s else "never",
+                    "share": "-" if reading.share_open is None else f"{reading.share_open:.1%}",
+                    "strip": figures.openings(points, metric.name),
+                }
+            )
+    return rows
+
+
+def trend_data(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Return V2's share over time as columns: seconds, percent wanted, percent seen."""
+    return {
+        "at": [point["at"] for point in points],
+        "weight": [point["weight"] / 100 for point in points],
+        "seen": [None if point["seen"] is None else point["seen"] / 100 for point in points],
+    }
+
+
+def worst(metric: Metric, reading: Reading) -> Verdict:
+    """Return the verdict to show: of the guardrail where it is breached, else of what the plan asks."""
+    if reading.guard is Verdict.FAIL or metric.target is None or metric.kind is MetricKind.BREAKER:
+        return reading.guard
+    return reading.target
+
+
+def row_of(event: StoredEvent) -> dict[str, str]:
+    """Return one line of the history."""
+    data = event.data
+    text = "; ".join(str(data[key]) for key in ("reason", "sentence", "detail") if data.get(key))
+    if event.kind == "SplitApplied":
+        text = "everyone on V1" if data.get("killed") else f"everyone else {percent(float(str(data['everyone'])))}"
+    if event.kind == "PhasePromoted":
+        text = f"to {data.get('name')}: {text}"
+    return {
+        "revision": str(event.revision),
+        "at": moment(event.at),
+        "kind": event.kind,
+        "text": text,
+        "by": str(data.get("by") or ""),
+    }
+
+
+def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
+    """Return the founding document's table: baseline, target, alert threshold, V1 and V2 now, status."""
+    rows = []
+    for metric in plan.metrics:
+        reading = controller.seen.readings.get(metric.name)
+        verdict = Verdict.BLIND if reading is None else worst(metric, reading)
+        rows.append(
+            {
+                "name": metric.name,
+                "baseline": figures.value(metric, metric.baseline),
+                "target": figures.limit(metric, metric.target),
+                "guard": metric.guard.text if metric.guard else "-",
+                "v1": "-" if reading is None else figures.value(metric, reading.v1),
+                "v2": "-" if reading is None else figures.value(metric, reading.v2),
+                "ratio": "-" if reading is None or reading.ratio is None else _ratio(reading),
+                "word": WORDS[verdict],
+                "verdict": verdict.value.lower(),
+            }
+        )
+    return rows
+
+
+def _ratio(reading: Reading) -> str:
+    low, high = reading.ratio_low or 0.0, reading.ratio_high
+    return f"{reading.ratio:.2f} ({low:.2g}..{'?' if high is None or high == float('inf') else f'{high:.2g}'})"
+
+
+def head(controller: Controller, now: float) -> dict[str, Any]:
+    """Return what stands at the top of every page of a rollout."""
+    status = views.status_view(controller, now)
+    rollout, decision = controller.rollout, controller.decision
+    return {
+        "name": rollout.name,
+        "state": rollout.state.value,
+        "state_word": STATES.get(rollout.state.value, rollout.state.value),
+        "held": rollout.held,
+        "phase": status["phase"],
+        "phases": len(controller.plan.phases),
+        "weight": percent(status["weight"]),
+        "seen": None if status["weight_seen"] is None else percent(status["weight_seen"]),
+        "outcome": None if decision is None else decision.outcome.value,
+        "reason": None if decision is None else decision.reason,
+        "next": None if decision is None or decision.look_again_s is None else duration(decision.look_again_s),
+        "alerts": dict(rollout.alerts),
+        "blind": [item.reason for item in controller.seen.blind],
+        "fenced": controller.fenced,
+        "requests": status["requests"],
+        "nodes": status["nodes"],
+        "revision": rollout.revision,
+        "now": moment(now),
+    }
