@@ -158,6 +158,14 @@ async def test_posting_wants_the_token(desk: Desk) -> None:
         assert answer.status == 401
 
 
+async def test_a_controller_that_another_has_followed_takes_nothing(desk: Desk) -> None:
+    desk.controller.fenced = "another controller has acted since"
+    status, problem = await desk.post(of("u1"))
+    assert (status, problem["detail"]) == (409, "another controller has acted since")
+    desk.controller.fenced = None
+    assert (await desk.post(of("u1")))[1]["taken"] == 1
+
+
 async def test_a_source_that_fails_does_not_stop_the_controller(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PostedOutcomes, "add_to", lambda self, tick: 1 / 0)
     await desk.tick()

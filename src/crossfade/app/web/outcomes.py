@@ -14,7 +14,7 @@ from crossfade.app.web.schemas import Said
 from crossfade.app.web.served import Needs, Served
 from crossfade.app.web.verbs import IdempotencyKey, once
 from crossfade.core.access import Role
-from crossfade.errors import UsageError
+from crossfade.errors import ConflictError, UsageError
 
 _AHEAD_S = 60.0
 """Plan seconds that a poster's clock may be ahead of ours."""
@@ -56,6 +56,8 @@ def add_outcomes(router: APIRouter, served: Served) -> None:
         request.state.unnoted = True  # programs post thousands; only what was refused is worth a line
 
         async def act() -> Response:
+            if controller.fenced is not None:  # its ticks are not kept, and outcomes would be lost with them
+                raise ConflictError(controller.fenced)
             now, rollout = served.clock.now(), controller.rollout
             posted = [_read_outcome(index, one, served, now) for index, one in enumerate(ask.outcomes)]
             if wrong := [problem for _, problem in posted if problem]:
