@@ -151,9 +151,12 @@ def _act(line: bytes) -> Act | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file while the body runs; other processes wait."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold the lock beside a file while the body runs; other processes wait. StoreError where it can't be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path} can't be locked: {error.strerror or error}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
