@@ -5,7 +5,7 @@ export UV_PYTHON_DOWNLOADS := never
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench check clean
+.PHONY: demo test lint types bench bench-decisions check clean
 
 demo: .venv/.ready
 	$(BIN)/crossfade demo $(ARGS)
@@ -24,7 +24,13 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 bench: .venv/.ready
-	set -e; for file in benchmarks/*.py; do echo "## $$file"; $(BIN)/python "$$file"; echo; done
+	set -e; for file in $(filter-out benchmarks/decisions.py,$(wildcard benchmarks/*.py)); do echo "## $$file"; $(BIN)/python "$$file"; echo; done
+
+# Takes about ten minutes on two cores, and writes the page it prints.
+bench-decisions: .venv/.ready
+	mkdir -p build
+	$(BIN)/python benchmarks/decisions.py $(ARGS) > build/decisions.md
+	mv build/decisions.md docs/reference/decision-quality.md
 
 check: lint types test
 

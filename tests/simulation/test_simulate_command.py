@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from click.testing import CliRunner
 from crossfade.app.cli import main
 from crossfade.app.planfile import load_plan
 from crossfade.app.simulate.defects import parse_defect
+from crossfade.app.simulate.options import SimulateOptions, scenario_of
+from crossfade.app.simulate.page import as_html
+from crossfade.app.simulate.pool import simulate
+from crossfade.app.simulate.report import as_data
 from crossfade.core.plan import DAY
 from crossfade.errors import UsageError
 from crossfade.simulation.model import Defect, Effect, plan_regions
@@ -85,6 +90,8 @@ def test_gates_that_cannot_decide_are_named_with_what_they_need() -> None:
         (["--defect", "breaker_open=2% at canary"], "can't be given a defect"),
         (["--against", "spinnaker"], "there are flagger"),
         (["--chronic", "often"], "often"),
+        (["--tick", "0"], "tick"),
+        (["--tick", "nan"], "tick"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments: list[str], words: str) -> None:
@@ -130,3 +137,51 @@ def test_a_defect_says_what_where_and_when(text: str, expected: Defect) -> None:
 def test_a_defect_of_an_unknown_metric_is_refused() -> None:
     with pytest.raises(UsageError, match="no metric 'zzz'"):
         parse("zzz=2% at canary")
+
+
+def test_the_html_page_stands_alone() -> None:
+    code, page = crossfade(PLAN, *EARLY, "--processes", "1", "--against", "flagger,zscore", "-o", "html")
+    assert code == 0
+    assert page.startswith("<!doctype html>")
+    for word in (
+        "Time in each phase",
+        "Users whom a defect would hurt",
+        "Rolled back falsely",
+        "from the defect to the",
+    ):
+        assert word in page
+    assert page.count("<svg") > 20
+    for outside in ("<script", "http://", "https://", "src=", "@import", "url("):
+        assert outside not in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_html_page_escapes_what_a_plan_says() -> None:
+    options = SimulateOptions(plan=Path(PLAN), runs=1, users=500, processes=1, defects=("failure_rate=90% at canary",))
+    scenario = scenario_of(options)
+    outcomes = simulate(options, ())
+    scenario = replace(scenario, plan=replace(scenario.plan, name="<b>&amp;</b>"))
+    page = as_html(options, scenario, as_data(options, scenario, outcomes, ()), outcomes, ())
+    assert "<b>" not in page
+    assert page.count("&lt;b&gt;&amp;amp;&lt;/b&gt;") == 3
+
+
+@pytest.mark.parametrize("tick", ["1", "60"])
+def test_looks_each_second_or_each_minute_decide_alike(tick: str) -> None:
+    """The same requests and the same rollback, up to a look's length."""
+    code, output = crossfade(
+        PLAN, "--rate", "20", "--runs", "2", "--defect", "failure_rate=5% at canary+1h", "--tick", tick, "-o", "json"
+    )
+    assert code == 0
+    data = json.loads(output)
+    assert data["rolled_back"]["rate"] == 1
+    _, usual = crossfade(PLAN, "--rate", "20", "--runs", "2", "--defect", "failure_rate=5% at canary+1h", "-o", "json")
+    assert abs(data["seconds_to_rollback"]["p50"] - json.loads(usual)["seconds_to_rollback"]["p50"]) <= 75
+
+
+def test_an_improvement_and_outages_of_both_roll_nothing_back() -> None:
+    """V2 fails a fifth as often as V1; V2 has the failures that V1 has, in outages of both."""
+    for arguments in (["--defect", "failure_rate=0.1% at internal"], ["--shared-bursts"]):
+        code, output = crossfade(PLAN, *arguments, "--rate", "2", "--runs", "4", "--seed", "9", "-o", "json")
+        assert code == 0
+        assert json.loads(output)["rolled_back"]["rate"] == 0

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+_NOTHING = 1e-12
+"""Nats per request below which rounding says more than the rates do."""
+
 
 def divergence(p: float, q: float) -> float:
     """Return KL(Bernoulli(p) || Bernoulli(q)) in nats; infinite where q excludes what p allows."""
@@ -27,7 +30,8 @@ def wald(p1: float, p2: float, share: float, alpha: float) -> float | None:
     if not 0 < share < 1 or p1 == p2:
         return None
     middle = share * p2 + (1 - share) * p1
-    return -math.log(alpha) / (divergence(p2, middle) + (1 - share) / share * divergence(p1, middle))
+    gained = divergence(p2, middle) + (1 - share) / share * divergence(p1, middle)
+    return -math.log(alpha) / gained if gained > _NOTHING else None
 
 
 def lai(p1: float, p2: float, share: float, alpha: float, requests: float) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfade.core.evidence.mass import planned_seconds
+from crossfade.core.evidence.ratio import HARM_GRID, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.plan import MetricKind
 from crossfade.core.split import BUCKETS
 from crossfade.simulation.draws import bursts_of
@@ -169,11 +170,34 @@ def growthbook(seen: Minutes, alpha: float = 0.05, tuned: float = 5000.0) -> int
     return None if found is None else 60 * found + 59
 
 
+def zscore(seen: Minutes) -> int | None:
+    """A negative control: a pooled two-sample z-test at 1 %, one-sided, asked every hour on all counts so far."""
+    n1, k1, n2, k2 = (np.cumsum(_blocks(values, 60)).astype(float) for values in (seen.n1, seen.k1, seen.n2, seen.k2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = (k1 + k2) / (n1 + n2)
+        z = (k2 / n2 - k1 / n1) / np.sqrt(rate * (1 - rate) * (1 / n1 + 1 / n2))
+    found = _nth(np.nan_to_num(z, posinf=0.0) > 2.326, 1)
+    return None if found is None else 60 * found + 59
+
+
+def raw(seen: Minutes, alpha: float = 0.01) -> int | None:
+    """A negative control: this product's e-process against "no worse", on plain requests, every ten minutes."""
+    counts = np.stack([_blocks(values, 10) for values in (seen.n1, seen.k1, seen.n2, seen.k2)], axis=1).astype(float)
+    log_e = log_e_ratio(counts, HARM_GRID, np.ones(len(HARM_GRID)))[:, None]
+    begins = np.zeros((len(counts), 1))
+    begins[0] = 0.5
+    path = weighted_sr(np.zeros((1, len(HARM_GRID))), begins + 0.5 / len(counts), log_e, {})
+    found = _nth(log_mixture(path)[:, 0] >= -math.log(alpha), 1)
+    return None if found is None else min(10 * found + 9, len(seen.n1) - 1)
+
+
 RULES: dict[str, Callable[[Minutes], int | None]] = {
     "flagger": flagger,
     "argo": argo,
     "kayenta": kayenta,
     "growthbook": growthbook,
+    "zscore": zscore,
+    "raw": raw,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from crossfade.app.simulate.options import SimulateOptions, rivals_of, scenario_of
+from crossfade.app.simulate.page import as_html
 from crossfade.app.simulate.pool import simulate
 from crossfade.app.simulate.report import as_data, as_text
 
@@ -16,10 +17,16 @@ from crossfade.app.simulate.report import as_data, as_text
 def run_simulate(options: SimulateOptions, output: str) -> None:
     """Carry out all runs and print what they come to. Every mistake is found before the first run."""
     rivals, scenario = rivals_of(options), scenario_of(options)
-    told = _progress(options.runs) if output == "text" and sys.stderr.isatty() else None
+    told = _progress(options.runs) if sys.stderr.isatty() else None
     outcomes = simulate(options, rivals, told=told)
     data = as_data(options, scenario, outcomes, rivals)
-    click.echo(json.dumps(data, indent=2) if output == "json" else as_text(options, scenario, data, rivals))
+    match output:
+        case "json":
+            click.echo(json.dumps(data, indent=2))
+        case "html":
+            click.echo(as_html(options, scenario, data, outcomes, rivals))
+        case _:
+            click.echo(as_text(options, scenario, data, rivals))
 
 
 def _progress(runs: int) -> Callable[[int], None]:

@@ -33,6 +33,7 @@ class SimulateOptions:
     defects: tuple[str, ...] = ()
     regions: int | None = None
     against: str = ""
+    tick_s: float = 10.0
     processes: int | None = None
 
 

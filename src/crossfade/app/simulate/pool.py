@@ -15,7 +15,7 @@ from functools import lru_cache
 from crossfade.app.simulate.options import SimulateOptions, scenario_of
 from crossfade.simulation.model import Scenario
 from crossfade.simulation.rivals import RivalRun, judge, minutes
-from crossfade.simulation.run import RunResult, run_once
+from crossfade.simulation.run import Looking, RunResult, run_once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,6 @@ def _scenario(options: SimulateOptions) -> Scenario:
 def _one(job: tuple[SimulateOptions, tuple[str, ...], int]) -> Outcome:
     options, rivals, run = job
     scenario = _scenario(options)
-    result = replace(run_once(scenario, options.seed, run), events=())
+    result = replace(run_once(scenario, options.seed, run, Looking(fine_s=options.tick_s)), events=())
     seen = minutes(scenario, options.seed, run) if rivals else None
     return Outcome(result=result, rivals={name: judge(name, seen) for name in rivals} if seen else {})
