@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from crossfade.adapters.store import SqlStore
 from crossfade.app.cli import main
 from crossfade.app.control import note_plan
 from crossfade.app.planfile import load_plan
+from crossfade.app.progress import Progress
 from crossfade.core.evidence.sums import Cell, Tick
 from crossfade.core.machine import State
 from crossfade.core.plan import Plan
@@ -324,3 +326,15 @@ def test_a_plan_for_something_else_is_one_error(original: Carried, recording: Pa
     )
     done = original.run("backtest", str(facts), str(recording))
     assert (done.exit_code, "no metric of the plan (flights_available)" in done.stderr) == (2, True)
+
+
+def test_on_a_terminal_a_long_command_counts_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress("ticks") as progress:
+        assert sum(progress.over(range(1001))) == 500_500
+    assert terminal.getvalue().split("\r") == ["", "500 ticks", "1,000 ticks", " " * 11, ""]

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from crossfade.app.kept import History, find_kept, must_be_its_plan, opened
+from crossfade.app.progress import Progress
 from crossfade.core.look import KeptTick
 from crossfade.core.plan import Plan
 from crossfade.core.replay import Compared, Finding, Replay
@@ -89,8 +90,10 @@ def run_replay(options: ReplayOptions, output: str) -> None:
     async def run() -> Report:
         report = Report()
         async with opened(kept) as store:
-            async for found in replayed(store, plan, kept.rollout):
-                report.add(found)
+            with Progress("decisions") as progress:
+                async for found in replayed(store, plan, kept.rollout):
+                    report.add(found)
+                    progress.step()
         return report
 
     report = asyncio.run(run())

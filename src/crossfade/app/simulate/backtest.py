@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from crossfade.app.planfile import load_plan
+from crossfade.app.progress import Progress
 from crossfade.core.plan import Plan
 from crossfade.core.words import duration, moment
 from crossfade.errors import UsageError
@@ -21,9 +22,9 @@ def run_backtest(plan_file: Path, recording: Path, output: str) -> None:
     """Carry the plan out over the recording and print what it comes to; UsageError where the file can't be used."""
     plan = load_plan(plan_file)
     try:
-        with recording.open("rb") as file:
+        with recording.open("rb") as file, Progress("ticks") as progress:
             header, ticks = read_recording(str(recording), file)
-            result = backtest(plan, header, ticks)
+            result = backtest(plan, header, progress.over(ticks))
     except OSError as error:
         raise UsageError(f"{recording} can't be read: {error.strerror or error}") from None
     click.echo(json.dumps(as_data(plan, header, result), indent=2) if output == "json" else as_text(header, result))
