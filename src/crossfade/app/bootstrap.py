@@ -180,6 +180,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         **listening.uvicorn,
     )
     server = _Server(config)
+    listening.socket.listen()  # from here on whoever has read the control file is heard
     api = asyncio.create_task(server.serve(sockets=[listening.socket]))
     controller = asyncio.create_task(app.controller.run())
     drawn = asyncio.create_task(_draw(app, served.trend))
