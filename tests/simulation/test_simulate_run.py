@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,14 @@ import pytest
 
 from crossfade.app.planfile import load_plan
 from crossfade.core import events as e
+from crossfade.core.evidence import book, users
+from crossfade.core.evidence.pace import log_e_slower
+from crossfade.core.evidence.streams import evidence_now
+from crossfade.core.evidence.sums import Tick
 from crossfade.core.plan import DAY, HOUR, Plan
 from crossfade.core.split import Split, Version
-from crossfade.simulation.draws import World, latency_bins
+from crossfade.simulation import draws, run
+from crossfade.simulation.draws import World, latency_bins, tick
 from crossfade.simulation.model import BEGIN, Curve, Defect, Effect, Scenario
 from crossfade.simulation.run import Ending, Looking, run_once
 
@@ -55,8 +62,8 @@ def test_a_v2_that_is_as_good_completes_phase_by_phase(scenario: Scenario) -> No
 
 def test_outages_of_both_versions_roll_nothing_back_and_end(scenario: Scenario) -> None:
     """They spoil the target, so the plan waits; time goes on past each of them to the end of the simulation."""
-    for run in range(2):
-        result = run_once(replace(scenario, shared_bursts=True), 5, run)
+    for number in range(2):
+        result = run_once(replace(scenario, shared_bursts=True), 5, number)
         assert result.ending is Ending.UNFINISHED
         assert result.at == scenario.horizon_s
 
@@ -186,3 +193,47 @@ def test_a_defect_moves_the_quantiles_it_says(shift: float, tail: float, p50: fl
 def test_a_scenario_that_cannot_be_is_refused(scenario: Scenario, change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         replace(scenario, **change)
+
+
+def test_a_restart_at_every_tick_and_users_kept_one_by_one_change_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evidence goes through its stored form again and again, with the core's own register of users."""
+    scenario = Scenario(plan=SHORT, rate=5.0, users=43_200, defects=SOMEHOW[1])
+    looking = Looking(coarse_s=600.0, fine_s=600.0, every_tick=True)
+    through = run_once(scenario, 3, 0, looking)
+    absorb = book.absorb
+
+    def restarted(plan: Plan, state: book.EvidenceState, ticks: Sequence[Tick]) -> book.EvidenceState:
+        return book.load(plan, book.dump(absorb(plan, state, ticks)))
+
+    monkeypatch.setattr(book, "absorb", restarted)
+    monkeypatch.setattr(run, "Marked", lambda **_: users.Failing())
+    assert run_once(scenario, 3, 0, looking) == through
+
+
+def test_a_total_outage_of_both_versions_rolls_nothing_back(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draws, "bursts_of", lambda *_: ((4 * DAY, 4 * DAY + 2 * HOUR, 1.0),))
+    result = run_once(scenario, 1, 0)
+    assert not result.too_soon
+    assert any(isinstance(event, e.HoldBegan) for event in result.events) or result.ending is Ending.UNFINISHED
+
+
+def test_two_hours_without_v2_traffic_change_no_evidence() -> None:
+    plan, split = SHIPPED, SHIPPED.phases[2].split
+    world = World(Scenario(plan=plan, rate=20.0, users=172_800), 1, 0)
+    state = book.enter_phase(plan, book.enter_phase(plan, book.begin(plan, BEGIN), 1, BEGIN), 2, BEGIN)
+    parts = [
+        world.draw(n, BEGIN + n * HOUR, BEGIN + (n + 1) * HOUR, begun=BEGIN, split=split, ill=()) for n in range(8)
+    ]
+    pieces = [cells for part in parts for cells in world.cut(part, 60.0)]
+    ticks = [tick(n, BEGIN + 60.0 * n, 60.0, cells) for n, cells in enumerate(pieces)]
+    before = book.absorb(plan, state, ticks[:360])
+    alone = [replace(one, cells={arm: c for arm, c in one.cells.items() if arm.version is Version.V1}) for one in ticks]
+    after = book.absorb(plan, before, alone[360:])
+    slower = log_e_slower(before.pace)
+    told = evidence_now(before.layout, before.streams, slower)
+    assert told == evidence_now(after.layout, after.streams, log_e_slower(after.pace))
+    assert told["failure_rate"][0] > -math.inf
+    assert (before.streams.promote == after.streams.promote).all()
+    assert before.streams.promote.any()

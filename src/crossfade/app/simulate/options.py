@@ -15,6 +15,9 @@ from crossfade.simulation.rivals import RULES
 
 _USUAL_RATE = 10.0
 _DAY_S = 86_400.0
+_RATE_MAX = 10_000
+_USERS_MAX = 2_000_000
+"""Each of them is an individual in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,13 @@ def _size(options: SimulateOptions, plan: Plan) -> tuple[float, int]:
     rate, users = options.rate, options.users
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"--rate {rate:g}: without requests nothing can be seen; give requests per second, above 0")
+    if rate is not None and rate > _RATE_MAX:
+        raise UsageError(f"--rate {rate:g}: at most {_RATE_MAX:,} requests per second can be simulated")
+    if users is not None and users > _USERS_MAX:
+        raise UsageError(f"--users {users}: at most {_USERS_MAX:,} can be simulated")
     if users is None:
         users = round(rate * _DAY_S / SEARCHES_PER_DAY) if rate is not None else plan.assignment.users or 0
+        users = min(users, _USERS_MAX)
     if rate is None:
         rate = users * SEARCHES_PER_DAY / _DAY_S if users else _USUAL_RATE
     return rate, max(2, users or round(rate * _DAY_S / SEARCHES_PER_DAY))
