@@ -259,6 +259,36 @@ def test_an_outage_of_both_versions_is_a_shared_incident_and_no_breach() -> None
     assert reading.both_bad
 
 
+def test_a_total_outage_of_both_versions_never_rolls_back() -> None:
+    """Ten minutes in which nobody gets an answer: neither path takes it for V2's fault, nor when it's over."""
+    plan, rng = plan_of(regions=True), np.random.default_rng(31)
+    state = book.absorb(plan, canary(plan), traffic(rng, range(100), regions=("eu", "us")))
+    dead = traffic(rng, range(100, 160), p1=1.0, p2=1.0, regions=("eu", "us"))
+    for one in dead:  # who gives no answer tells no fact
+        for cell_of in one.cells.values():
+            cell_of.facts = {}
+    state = book.absorb(plan, state, dead)
+    assert state.shown_at == {}
+    assert not any(book.gross(plan, tick) for tick in dead)
+    after = book.absorb(plan, state, traffic(rng, range(160, 400), regions=("eu", "us")))
+    assert after.shown_at == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_improvement_never_rolls_back(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    state = book.absorb(PLAN, canary(), traffic(rng, range(400), p1=0.02, p2=0.005))
+    assert state.shown_at == {}
+    assert state.breached_since == {}
+
+
+def test_the_cells_of_a_tick_may_come_in_any_order() -> None:
+    plan = plan_of(regions=True)
+    ticks = traffic(np.random.default_rng(32), range(40), p2=0.05, regions=("eu", "us", ""))
+    mixed = [replace(tick, cells=dict(reversed(list(tick.cells.items())))) for tick in ticks]
+    assert book.dump(book.absorb(plan, canary(plan), ticks)) == book.dump(book.absorb(plan, canary(plan), mixed))
+
+
 def test_no_ticks_are_blind_and_never_a_verdict() -> None:
     observation = book.read(PLAN, canary(), 86_400.0)
     assert "telemetry" in [item.what for item in observation.blind]

@@ -271,35 +271,33 @@ def _tally(
 ) -> None:
     """Add the tick to the phase's plain sums, of those who are compared (of everyone where nobody is)."""
     fade = math.exp(-tick.length / _RECENT_S)
-    every = list(zip(cells, counts, strict=True))
+    every = [(arm, cell, values) for (arm, cell), values in zip(cells, counts, strict=True)]
     picked = [row for row, ok in zip(every, chosen, strict=True) if ok]
     for index, measure in enumerate(layout.measures):
         if measure.unit in (Unit.DISTINCT, Unit.RAW):
-            total = Tally()
-            for (arm, cell), values in every if measure.metric.kind is MetricKind.QUERIED else picked:
-                n, unit = values[index]
-                total = total.plus(_side(arm, n, cell.failures if measure.unit is Unit.DISTINCT else unit, unit))
-            _add(fold, measure.metric.name, total, fade)
+            rows = every if measure.metric.kind is MetricKind.QUERIED else picked
+            failed = measure.unit is Unit.DISTINCT
+            found = [(arm, values[index], cell.failures if failed else values[index][1]) for arm, cell, values in rows]
+            _add(fold, measure.metric.name, [(arm, n, k, units) for arm, (n, units), k in found], fade)
     for metric in layout.plain:
-        total = Tally()
-        for (arm, cell), _ in picked:
-            n, k = _plain(metric.kind, metric.fact, cell)
-            total = total.plus(_side(arm, n, k, k))
-        _add(fold, metric.name, total, fade)
+        told = [(arm, *_plain(metric.kind, metric.fact, cell)) for arm, cell, _ in picked]
+        _add(fold, metric.name, [(arm, n, k, k) for arm, n, k in told], fade)
     if _looks_at_times(layout):
-        fold.latency_v1 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V1)
-        fold.latency_v2 += histogram(cell for (arm, cell), _ in picked if arm.version is Version.V2)
+        fold.latency_v1 += histogram(cell for arm, cell, _ in picked if arm.version is Version.V1)
+        fold.latency_v2 += histogram(cell for arm, cell, _ in picked if arm.version is Version.V2)
 
 
-def _add(fold: _Fold, metric: str, total: Tally, fade: float) -> None:
+def _add(fold: _Fold, metric: str, rows: Sequence[tuple[Arm, float, float, float]], fade: float) -> None:
+    """Add a tick's requests, bad ones and bad units, by arm, to a metric's sums."""
+    sums = {version: [0.0, 0.0, 0.0] for version in Version}
+    for arm, *numbers in rows:
+        side = sums[arm.version]
+        for index, number in enumerate(numbers):
+            side[index] += number
+    (n1, k1, units1), (n2, k2, units2) = sums[Version.V1], sums[Version.V2]
+    total = Tally(n1=n1, k1=k1, n2=n2, k2=k2, units1=units1, units2=units2)
     fold.tallies[metric] = fold.tallies.get(metric, Tally()).plus(total)
     fold.recent[metric] = fold.recent.get(metric, Tally()).fading(fade).plus(total)
-
-
-def _side(arm: Arm, n: float, k: float, distinct: float) -> Tally:
-    if arm.version is Version.V1:
-        return Tally(n1=n, k1=k, units1=distinct)
-    return Tally(n2=n, k2=k, units2=distinct)
 
 
 def _plain(kind: MetricKind, fact: str, cell: Cell) -> tuple[float, float]:
@@ -320,7 +318,7 @@ def _follow(
     acts = {m.name for m in plan.metrics if m.guard is not None and m.guard.action is Action.ROLLBACK}
     stable = state.watch.stable_since
     for index, tick in enumerate(ticks):
-        seen = replace(watches[index], stable_since=stable)
+        seen = watches[index]
         for name, values in over.items():
             if values[index]:
                 breached.setdefault(name, tick.start)

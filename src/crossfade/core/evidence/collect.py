@@ -43,6 +43,7 @@ NOT_AVAILABLE = frozenset({"0", "false", "?0", "missing", "fallback", "unavailab
 Cells = Sequence[tuple[Arm, Cell]]
 
 _NOTHING = ((0.0, 0.0),) * len(BY_SHARE)
+_PERIODS = tuple(PERIOD_S.get(unit, math.inf) for unit in BY_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -187,8 +188,7 @@ def pool_tick(
         key = (slots[arm.region], arm.cohort)
         pool = filled.get(key) or Pool(since=tick.start, counts=np.zeros((len(layout.measures), 4)))
         before.setdefault(key, pool)
-        pool = replace(pool, failed=_of_period(pool.failed, pool.at, tick.start), at=tick.start)
-        filled[key] = _plus(pool, arm, units, counts * of_requests, requests[arm])
+        filled[key] = _plus(pool, arm, units, counts * of_requests, requests=requests[arm], start=tick.start)
     ready: list[tuple[int, Floats]] = []
     for key in sorted(filled):
         left, counts_ready = _settle(layout, filled[key], before[key], share(split, key[1]), tick.start + tick.length)
@@ -201,17 +201,19 @@ def pool_tick(
     return filled, ready
 
 
-def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Floats, requests: int) -> Pool:
+def _plus(pool: Pool, arm: Arm, units: users.Units, counts: Floats, *, requests: int, start: float) -> Pool:
     side = 0 if arm.version is Version.V1 else 1
     total = pool.counts.copy()
     total[:, 2 * side : 2 * side + 2] += counts
     new = (units.first, units.weekly, units.distinct)
-    return replace(
-        pool,
+    known = _of_period(pool.failed, pool.at, start)
+    return Pool(
+        since=pool.since,
         requests=_raised(pool.requests, side, requests),
         counts=total,
         seen=_raised(pool.seen, side, requests),
-        failed=tuple(_raised(pair, side, k) for pair, k in zip(pool.failed, new, strict=True)),
+        failed=tuple(_raised(pair, side, k) for pair, k in zip(known, new, strict=True)),
+        at=start,
     )
 
 
@@ -221,9 +223,8 @@ def _raised(pair: tuple[float, float], side: int, by: float) -> tuple[float, flo
 
 def _of_period(failed: tuple[tuple[float, float], ...], at: float, start: float) -> tuple[tuple[float, float], ...]:
     """Return what was counted by `at` and belongs to the same period as a tick that begins at `start`."""
-    periods = [PERIOD_S.get(unit, math.inf) for unit in BY_SHARE]
     return tuple(
-        pair if at // period == start // period else (0.0, 0.0) for pair, period in zip(failed, periods, strict=True)
+        pair if at // period == start // period else (0.0, 0.0) for pair, period in zip(failed, _PERIODS, strict=True)
     )
 
 

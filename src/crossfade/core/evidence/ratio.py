@@ -48,9 +48,9 @@ def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
     if useful.any():
         every = bool(useful.all())
         pick = slice(None) if every else useful
-        odds = (n2[pick] / n1[pick])[:, None]
-        grown = k2[pick][:, None] * np.log(theta / theta0)
-        value = grown + failures[pick][:, None] * (np.log1p(theta0 * odds) - np.log1p(theta * odds))
+        odds, which = np.unique(n2[pick] / n1[pick], return_inverse=True)  # few in a long batch, and logs are dear
+        each = np.log1p(theta0 * odds[:, None]) - np.log1p(theta * odds[:, None])
+        value = k2[pick][:, None] * np.log(theta / theta0) + failures[pick][:, None] * each[which]
         if every:
             return np.asarray(value)
         result[useful] = value

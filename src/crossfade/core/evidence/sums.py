@@ -118,6 +118,17 @@ class Tick:
         """Return the sum over all arms of a version, overrides included."""
         return sum_cells(cell for arm, cell in self.cells.items() if arm.version is version)
 
+    def counts(self, version: Version) -> Cell:
+        """Return the same without users, facts and histograms."""
+        cells = [cell for arm, cell in self.cells.items() if arm.version is version]
+        return Cell(
+            requests=sum(cell.requests for cell in cells),
+            failures=sum(cell.failures for cell in cells),
+            critical=sum(cell.critical for cell in cells),
+            fallbacks=sum(cell.fallbacks for cell in cells),
+            cached=sum(cell.cached for cell in cells),
+        )
+
 
 def sum_cells(cells: Iterable[Cell]) -> Cell:
     """Return a new cell with the sums of the given ones."""

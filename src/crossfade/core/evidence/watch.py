@@ -135,7 +135,7 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
     """Return the watch after one tick (stability apart, which needs the verdicts)."""
     end = tick.start + tick.length
     watch = _see_source(watch, tick)
-    one, two = tick.total(Version.V1), tick.total(Version.V2)
+    one, two = tick.counts(Version.V1), tick.counts(Version.V2)
     if not tick.sources:
         return replace(watch, no_critical_since=None, v1_silent_since=None)
     staff = plan.staff_cohorts()
