@@ -94,6 +94,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_whatever_is_asked_the_answer_is_described(label: str, mode: GenerationMode, api: Asked) -> None:

@@ -15,7 +15,6 @@ import trustme
 from tests.e2e.site import Site, now
 from tests.tripsearch.running import free_port
 
-
 pytestmark = pytest.mark.slow
 
 
@@ -49,7 +48,12 @@ class _Remote:
             method,
             f"/api/v1/rollouts/trips-v2{path}",
             body,
-            {"Authorization": f"Bearer {self._token}", "Host": "rollouts.example", "Content-Type": "application/json"},
+            {
+                "Authorization": f"Bearer {self._token}",
+                "Host": "rollouts.example",
+                "Content-Type": "application/json",
+                "X-Forwarded-For": "203.0.113.9",
+            },
         )
         return connection.getresponse()
 
@@ -83,6 +87,7 @@ def test_a_controller_is_reached_from_elsewhere_over_tls_until_the_token_is_revo
         ("ci", "abort", 403),
         (acts[0]["by"], "token revoke", 200),
     ]
+    assert {act["address"] for act in acts} == {"", "127.0.0.1"}  # X-Forwarded-For is not believed
     assert token not in site.log()
     assert token not in "".join(path.read_text() for path in site.state.glob("*.json*"))
 
