@@ -49,7 +49,20 @@ def test_the_document_has_the_keys_it_promises() -> None:
     assert {"name", "hours_p50", "hours_p90", "held_for"} <= set(data["phases"][0])
     assert 0 < data["floor"]["wald"] <= data["floor"]["lai"]
     for rival in ("flagger", "argo", "kayenta", "growthbook"):
-        assert {"rolled_back", "rolled_back_before_defect", "seconds_to_rollback"} <= set(data[rival])
+        assert set(data[rival]) == {
+            "runs",
+            "rolled_back",
+            "rolled_back_before_defect",
+            "v2_requests_to_rollback",
+            "v2_failed_to_rollback",
+            "seconds_to_rollback",
+            "completed",
+            "false_promotion",
+            "phases",
+            "floor",
+        }
+        assert data[rival]["completed"]["rate"] + data[rival]["rolled_back"]["rate"] == 1
+        assert [phase["name"] for phase in data[rival]["phases"]] == [phase["name"] for phase in data["phases"]]
 
 
 def test_the_page_fits_80_columns_and_says_what_an_author_asks() -> None:

@@ -48,6 +48,8 @@ class RivalRun:
     too_soon: bool
     v2_requests: int
     v2_failed: int
+    at: float | None
+    """When it rolled back, seconds since the rollout's start."""
 
 
 def minutes(scenario: Scenario, seed: int, run: int) -> Minutes:
@@ -211,12 +213,14 @@ def judge(rule: str, seen: Minutes) -> RivalRun:
             too_soon=False,
             v2_requests=int(seen.n2[start:].sum()),
             v2_failed=int(seen.k2[start:].sum()),
+            at=None,
         )
     return RivalRun(
         seconds=(found + 1 - start) * MINUTE_S,
         too_soon=seen.onset is None or found < seen.onset,
         v2_requests=int(seen.n2[start : found + 1].sum()),
         v2_failed=int(seen.k2[start : found + 1].sum()),
+        at=(found + 1) * MINUTE_S,
     )
 
 

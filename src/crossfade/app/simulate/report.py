@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from crossfade.app.planfile.lint import Finding, lint
@@ -24,7 +25,7 @@ from crossfade.simulation.model import (
     latency_median_ms,
 )
 from crossfade.simulation.rivals import RivalRun
-from crossfade.simulation.run import Ending
+from crossfade.simulation.run import Ending, is_beyond
 from crossfade.simulation.summary import Spread, Summary, spread, summarise
 
 _DAY_S = 86_400.0
@@ -205,7 +206,7 @@ def as_data(
         ],
     }
     for name in rivals:
-        document[name] = _rival([outcome.rivals[name] for outcome in outcomes])
+        document[name] = _rival(scenario, [outcome.rivals[name] for outcome in outcomes])
     return document
 
 
@@ -213,14 +214,39 @@ def _spread(values: Spread) -> dict[str, float | None]:
     return {"p50": values.p50, "p90": values.p90}
 
 
-def _rival(runs: Sequence[RivalRun]) -> dict[str, Any]:
+def _rival(scenario: Scenario, runs: Sequence[RivalRun]) -> dict[str, Any]:
+    """Return a rival's block: its phases go by the plan's soaks, so all that ends a run is its rollback."""
     hits = [run for run in runs if run.seconds is not None and not run.too_soon]
+    plan = scenario.plan
+    ends = list(accumulate(phase.soak_s for phase in plan.phases))
+    phases, promoted_ill = [], 0
+    for phase, end in zip(plan.phases, ends, strict=True):
+        left = sum(run.at is None or run.at > end for run in runs)
+        hours = phase.soak_s / 3600 if left else None
+        phases.append(
+            {
+                "name": phase.name,
+                "entered": sum(run.at is None or run.at > end - phase.soak_s for run in runs),
+                "left": left,
+                "hours_p50": hours,
+                "hours_p90": hours,
+                "held_for": {},
+            }
+        )
+    ill = [d.phase for d in scenario.defects if is_beyond(plan, d, plan.phases[d.phase].margin)]
+    if ill:
+        promoted_ill = sum(run.at is None or run.at > ends[min(ill)] for run in runs)
     return {
+        "runs": len(runs),
         "rolled_back": {"rate": sum(run.seconds is not None for run in runs) / len(runs)},
         "rolled_back_before_defect": {"rate": sum(run.too_soon for run in runs) / len(runs)},
         "v2_requests_to_rollback": _spread(spread([run.v2_requests for run in hits])),
         "v2_failed_to_rollback": _spread(spread([run.v2_failed for run in hits])),
         "seconds_to_rollback": _spread(spread([run.seconds or 0.0 for run in hits])),
+        "completed": {"rate": sum(run.seconds is None for run in runs) / len(runs)},
+        "false_promotion": {"rate": promoted_ill / len(runs)},
+        "phases": phases,
+        "floor": floors(scenario),
     }
 
 
