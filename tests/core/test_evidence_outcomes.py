@@ -261,6 +261,7 @@ def test_what_is_only_monitored_holds_nothing_when_nobody_posts() -> None:
 def test_a_source_that_does_not_answer_is_blind_after_three_intervals_with_its_reason() -> None:
     plan = plan_of(CHECKOUT)
     told = {arm: Cell(outcomes={"checkout_errors": (100, 1.0)}) for arm in (V1, V2)}
+    silent = {arm: Cell(requests=30) for arm in (V1, V2)}
 
     def at(second: int, cells: dict[Arm, Cell]) -> Tick:
         return Tick(
@@ -269,10 +270,10 @@ def test_a_source_that_does_not_answer_is_blind_after_three_intervals_with_its_r
             length=10.0,
             cells=cells,
             sources=frozenset({"a"}),
-            unanswered={} if cells else {"checkout_errors": "HTTP 503"},
+            unanswered={} if cells is told else {"checkout_errors": "HTTP 503"},
         )
 
-    seen = [at(0, told), *(at(second, {}) for second in range(10, 200, 10))]
+    seen = [at(0, told), *(at(second, silent) for second in range(10, 200, 10))]
     assert look(plan, seen[:-1]).blind == ()
     state = book.absorb(plan, book.begin(plan, 0.0), seen)
     (blind,) = book.read(plan, state, 200.0).blind
@@ -280,6 +281,9 @@ def test_a_source_that_does_not_answer_is_blind_after_three_intervals_with_its_r
     assert blind.reason == "prometheus gave no checkout_errors for V1's users for 3m 10s: HTTP 503"
     back = book.absorb(plan, state, [at(200, told)])
     assert book.read(plan, back, 210.0).blind == ()
+    seldom = {V1: Cell(requests=1), V2: Cell(requests=1)}
+    quiet = [at(0, told), *(at(second, seldom if second % 100 == 0 else {}) for second in range(10, 600, 10))]
+    assert look(plan, quiet).blind == (), "where nobody asks, there is nothing to count"
 
 
 # ── formulae ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -273,7 +273,12 @@ class World:
         order = np.argsort(where, kind="stable")
         failing, ends = part.failing[mine][order], np.cumsum(failures)
         starts = part.start + np.arange(parts) * (part.end - part.start) / parts
-        outcomes = part.outcomes[:, :, arm]
+        outcomes = np.zeros((len(self._outcomes), 2, parts), dtype=np.int64)
+        for row, metric in enumerate(self._outcomes):
+            outcomes[row, :, 0] = part.outcomes[row, :, arm]  # posted together
+            if metric.query:
+                chosen = owners[rng.permutation(total)[: part.outcomes[row, 1, arm]]]
+                outcomes[row] = requests, np.bincount(chosen, minlength=parts)
         return [
             self._cell(
                 arm,
@@ -283,7 +288,7 @@ class World:
                 critical=int(critical[index]),
                 missing=missing[:, index],
                 bins=bins[index],
-                outcomes=outcomes if index == 0 else np.zeros_like(outcomes),
+                outcomes=outcomes[:, :, index],
             )
             for index in range(parts)
         ]

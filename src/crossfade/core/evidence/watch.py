@@ -54,6 +54,9 @@ class Told:
     v1: float
     v2: float
     """End of the last tick that told it, or start of the first that could have."""
+    requests_v1: int = 0
+    requests_v2: int = 0
+    """Answered since then."""
     reason: str = ""
 
 
@@ -227,9 +230,12 @@ def _see_outcomes(plan: Plan, outcomes: Mapping[str, Told], tick: Tick) -> dict[
         if metric.outcome:
             telling = {arm.version for arm, cell in tick.cells.items() if metric.outcome in cell.outcomes}
             known = result.get(metric.outcome, Told(v1=tick.start, v2=tick.start))
+            one, two = Version.V1 in telling, Version.V2 in telling
             result[metric.outcome] = Told(
-                v1=end if Version.V1 in telling else known.v1,
-                v2=end if Version.V2 in telling else known.v2,
+                v1=end if one else known.v1,
+                v2=end if two else known.v2,
+                requests_v1=0 if one else known.requests_v1 + tick.counts(Version.V1).requests,
+                requests_v2=0 if two else known.requests_v2 + tick.counts(Version.V2).requests,
                 reason=tick.unanswered.get(metric.name, "" if telling else known.reason),
             )
     return result
@@ -373,19 +379,26 @@ def _facts(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
 
 
 def _outcomes(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
-    """Return the outcomes that nobody tells; a source that does not answer is waited for three times."""
+    """Return the outcomes that nobody tells.
+
+    A source is waited for three times, and for as many requests as a fact: where nobody asks, it has nothing to count.
+    """
     found: dict[str, Blindness] = {}
     weight, now = v2_weight(plan, phase), watch.last_end or watch.begun_at
     for metric in plan.metrics:
         known = watch.outcomes.get(metric.outcome)
         if known is None:
             continue
-        needs_v1 = 0 < weight < 1 and _compares(metric)
-        since, version = min((known.v2, "V2"), (known.v1, "V1") if needs_v1 else (known.v2, "V2"))
+        sides = [(known.v2, known.requests_v2, "V2")]
+        if 0 < weight < 1 and _compares(metric):
+            sides.append((known.v1, known.requests_v1, "V1"))
         matters = weight > 0 and _matters(plan, metric, phase)
-        patience = outcome_patience_s(plan, metric, phase) + watch.last_length
-        if now - since < patience or (metric.outcome in found and not matters):
+        until = now - outcome_patience_s(plan, metric, phase) - watch.last_length
+        enough = FACT_ANSWERS if metric.query else 0
+        untold = [(since, version) for since, requests, version in sides if since <= until and requests >= enough]
+        if not untold or (metric.outcome in found and not matters):
             continue
+        since, version = min(untold)
         who = f"{metric.query.source} gave no {metric.name}" if metric.query else f"nobody posted {metric.outcome}"
         why = f": {known.reason}" if known.reason else ""
         reason = f"{who} for {version}'s users for {duration(now - since)}{why}"
