@@ -55,6 +55,24 @@ async def killed_state(proxy: HaproxyProxy) -> ProxyState:
     return node.state
 
 
+async def test_a_rollback_reaches_the_process_that_replaced_the_one_it_was_connected_to(tmp_path: Path) -> None:
+    """The old one finishes its clients and would go on answering: it says that all is well."""
+    async with origins("v1", "v2") as (v1, v2):
+        plan = make_plan([v1.address], [v2.address])
+        async with running(plan, tmp_path) as first:
+            await first.apply(ALL_ON_V2)
+            switch = HaproxyRollback(tmp_path)
+            assert await switch.ready()
+            second = HaproxyProxy(plan, tmp_path, collector="127.0.0.1:2", clock=SystemClock())
+            await second.start()
+            assert (await Client(port_of(plan)).get("/search")).version == "v2"
+            await switch.rollback()
+            assert (await Client(port_of(plan)).get("/search")).version == "v1"
+            assert [(await killed_state(proxy)).killed for proxy in (first, second)] == [True, True]
+            await switch.close()
+            await second.close()
+
+
 # Services that are down
 
 

@@ -153,7 +153,8 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(_all_commands(main)) - {("schema",), ("export", "ticks"), ("serve",), ("demo",)})
+    "command",
+    sorted(set(_all_commands(main)) - {("schema",), ("export", "ticks"), ("export", "rollout"), ("serve",), ("demo",)}),
 )
 def test_every_command_that_looks_or_acts_speaks_json(command: tuple[str, ...]) -> None:
     assert "[text|json]" in run(*command, "--help").stdout

@@ -68,6 +68,8 @@ def _add_health(app: FastAPI, served: Served) -> None:
     async def readyz(request: Request) -> Response:
         """Tell whether the controller can act; strangers from elsewhere are not told why it can't."""
         reasons = [f"{n.node}: {n.error}" for n in controller.nodes if not n.reachable]
+        if controller.following and controller.fenced is not None:
+            return Json({"status": "ready", "follows": controller.fenced})
         if controller.fenced is not None:
             reasons.append(controller.fenced)
         if reasons or not controller.nodes:

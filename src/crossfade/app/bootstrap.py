@@ -24,7 +24,8 @@ from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
-from crossfade.app.control import AUDIT_FILE, CONTROL_FILE, STORE_FILE, TOKENS_FILE, Control, note_plan
+from crossfade.app.control import AUDIT_FILE, STORE_FILE, TOKENS_FILE, Claim, Control, note_plan, read_control
+from crossfade.app.leadership import Leadership
 from crossfade.app.listening import Listening, listen
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
@@ -33,6 +34,7 @@ from crossfade.app.web.access import Access
 from crossfade.app.web.served import Served
 from crossfade.core.plan import Plan
 from crossfade.engine.controller import Controller, Parts
+from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport, roll_back
 from crossfade.errors import UnreachableError, UsageError
 from crossfade.ports import MetricsSource
@@ -56,14 +58,11 @@ class _App:
 
     plan: Plan
     folder: Path
-    proxy: HaproxyProxy
     switch: HaproxyRollback
-    collector: Collector
     outcomes: PostedOutcomes
-    sources: tuple[MetricsSource, ...]
     store: SqlStore
-    controller: Controller
     clock: SystemClock
+    leadership: Leadership
 
 
 class _Server(uvicorn.Server):
@@ -97,12 +96,14 @@ async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool
     note_plan(folder, path)
     tokens = FileTokens(settings.state / TOKENS_FILE)
     listening = listen(settings, await tokens.tokens(), SystemClock().now())
-    app = _assemble(plan, folder, settings)
+    app = _assemble(plan, folder, settings, listening.url)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await _begin(app, settings)
+        await app.store.open()
+        await app.leadership.begin()
+        log.info("%s: clients at %s, a tick is %g s of plan time", plan.name, plan.api.listen, settings.tick_s)
         await _until_stopped(app, path, listening, tokens, stop)
     finally:
         listening.socket.close()
@@ -117,16 +118,10 @@ def _make_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
+def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
     key = _kept_key(folder / TELEMETRY_KEY)
-    collector = Collector(
-        clock=clock,
-        tick_s=settings.tick_s,
-        lateness_s=settings.lateness_s,
-        key=key,
-        port=_kept_port(folder / "collector.port"),
-    )
+    collector = Collector(clock=clock, tick_s=settings.tick_s, lateness_s=settings.lateness_s, key=key)
     database = settings.database or f"sqlite:///{folder / STORE_FILE}"
     store = SqlStore(database)
     proxy_folder = folder / PROXY_FOLDER
@@ -135,33 +130,33 @@ def _assemble(plan: Plan, folder: Path, settings: Settings) -> _App:
     outcomes = PostedOutcomes(plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s)
     servers = (Prometheus(source, plan.metrics, clock=clock, lateness_s=settings.lateness_s) for source in plan.sources)
     sources: tuple[MetricsSource, ...] = (outcomes, *servers)
-    parts = Parts(store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock, sources=sources)
+    holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
+    lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
+    parts = Parts(
+        store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock, sources=sources, lease=lease
+    )
     controller = Controller(plan, parts)
     collector.on_failure = controller.wake.set
-    return _App(plan, folder, proxy, switch, collector, outcomes, sources, store, controller, clock)
-
-
-async def _begin(app: _App, settings: Settings) -> None:
-    await app.store.open()
-    await app.collector.start()
-    for source in app.sources:
-        await source.start()
-    await app.controller.start()
-    log.info(
-        "%s: clients at %s, a tick is %g s of plan time at speed %g",
-        app.plan.name,
-        app.plan.api.listen,
-        settings.tick_s,
-        settings.speed,
+    leadership = Leadership(
+        folder=folder,
+        controller=controller,
+        lease=lease,
+        claim=Claim(folder),
+        proxy=proxy,
+        collector=collector,
+        sources=sources,
+        clock=clock,
     )
+    return _App(plan, folder, switch, outcomes, store, clock, leadership)
 
 
 async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
-    token, wall = new_token(), SystemClock()
+    leadership, wall = app.leadership, SystemClock()
+    token = _token(app)
     served = Served(
-        controller=app.controller,
+        controller=leadership.controller,
         store=app.store,
-        telemetry=app.collector,
+        telemetry=leadership.collector,
         clock=app.clock,
         outcomes=app.outcomes,
         wall=wall,
@@ -182,45 +177,52 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
     server = _Server(config)
     listening.socket.listen()  # from here on whoever has read the control file is heard
     api = asyncio.create_task(server.serve(sockets=[listening.socket]))
-    controller = asyncio.create_task(app.controller.run())
+    acting = asyncio.create_task(leadership.run())
     drawn = asyncio.create_task(_draw(app, served.trend))
     stopped = asyncio.create_task(stop.wait())
-    Control(
+    control = Control(
         rollout=app.plan.name, url=listening.url, token=token, plan=str(path), pid=os.getpid(), ca=listening.ca
-    ).write(app.folder)
+    )
+    leadership.on_lead = lambda: control.write(app.folder)
+    if leadership.leads or leadership.claim.take():  # otherwise it is that of the one which leads from this folder
+        control.write(app.folder)
     log.info("%s: control API at %s; try `crossfade status`", app.plan.name, listening.url)
     try:
-        done, _ = await asyncio.wait({api, controller, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({api, acting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopped}:
             task.result()  # a task that ended by itself did so by a fault: say which
     finally:
         served.feed.close()
         server.should_exit = True
-        for task in (stopped, controller, drawn):
+        for task in (stopped, acting, drawn):
             task.cancel()
-        await asyncio.gather(api, controller, stopped, drawn, return_exceptions=True)
-        (app.folder / CONTROL_FILE).unlink(missing_ok=True)
+        await asyncio.gather(api, acting, stopped, drawn, return_exceptions=True)
+        control.remove(app.folder)
+
+
+def _token(app: _App) -> str:
+    """Return the secret of commands on this machine: of all processes that serve from one folder it is the same."""
+    with suppress(UnreachableError):
+        if not app.leadership.claim.take():
+            return read_control(app.folder).token
+    return new_token()
 
 
 async def _draw(app: _App, trend: Trend) -> None:
     """Note for the charts how the rollout looks, again and again."""
     while True:
         await asyncio.sleep(DRAW_S)
-        wanted = app.controller.rollout.wanted_split(app.plan)
-        trend.note(app.controller, app.clock.now(), views.weight(app.plan, wanted))
+        controller = app.leadership.controller
+        wanted = controller.rollout.wanted_split(app.plan)
+        trend.note(controller, app.clock.now(), views.weight(app.plan, wanted))
 
 
 async def _end(app: _App, *, stop_proxy: bool) -> None:
-    ours = bool(app.controller.nodes)  # before it has been asked, the proxy may be another controller's
+    led = app.leadership.leads and app.leadership.controller.nodes
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
-    if ours and stop_proxy:
-        await app.proxy.stop()
-    await app.proxy.close()
-    for source in app.sources:
-        await source.close()
-    await app.collector.close()
+    await app.leadership.end(stop_proxy=stop_proxy)
     await app.store.close()
-    if ours and not stop_proxy:
+    if led and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
 
 
@@ -233,17 +235,6 @@ def _kept_key(path: Path) -> bytes:
     with os.fdopen(descriptor, "wb") as file:
         file.write(key)
     return key
-
-
-def _kept_port(path: Path) -> int:
-    """Return the collector's port: the same after a restart, because a running proxy reports to it."""
-    with suppress(FileNotFoundError, ValueError):
-        return int(path.read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    path.write_text(str(port))
-    return port
 
 
 def _epoch(folder: Path) -> float:

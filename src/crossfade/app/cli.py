@@ -217,6 +217,15 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     envvar="CROSSFADE_SPEED",
     help="Plan seconds per real second; above 1 only for demonstrations.",
 )
+@click.option(
+    "--lease",
+    "lease_s",
+    type=_Number(min=1),
+    default=10.0,
+    show_default=True,
+    envvar="CROSSFADE_LEASE_S",
+    help="How long a controller may act on its own; another takes over within twice that, real seconds.",
+)
 @click.option("--stop-proxy", is_flag=True, help="Stop the proxy too when this ends; by default it goes on serving.")
 def serve(plan: Path, state: Path, stop_proxy: bool, **options: Any) -> None:
     """Carry PLAN out: controller, collector, proxy and control API in one process."""
@@ -320,6 +329,30 @@ def export_ticks(**options: Any) -> None:
     from crossfade.app.export import ExportOptions, run_export
 
     run_export(ExportOptions(**options))
+
+
+@export.command("rollout")
+@_ROLLOUT
+@_STATE
+@_DATABASE
+@click.option("--output", type=click.Path(path_type=Path), help="Where the rollout goes; default: standard output.")
+def export_rollout(rollout: str | None, state: Path, database: str, output: Path | None) -> None:
+    """Write everything that is kept of a rollout, for `crossfade import` into another store."""
+    from crossfade.app import commands
+
+    commands.export_rollout(rollout, state, database, output)
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@_STATE
+@click.option("--database", default="", help="URL of the store to import into; default: SQLite in the state.")
+@_OUTPUT
+def import_(file: Path, state: Path, database: str, output: str) -> None:
+    """Keep the rollout in FILE, as `crossfade export rollout` wrote it, in a store that has none of that name."""
+    from crossfade.app import commands
+
+    commands.import_rollout(file, state, database, output)
 
 
 @main.command()

@@ -157,3 +157,20 @@ def person() -> str:
         return getpass.getuser()
     except OSError:
         return "unknown"
+
+
+def export_rollout(rollout: str | None, state: Path, database: str, output: Path | None) -> None:
+    """Write a rollout out; what was done is told beside it."""
+    from crossfade.app import moving
+
+    moved = moving.export_rollout(state, rollout, database, output)
+    click.echo(f"{moved.rollout}: {moved.records:,} records from {moved.where}", err=True)
+
+
+def import_rollout(file: Path, state: Path, database: str, output: str) -> None:
+    """Keep a rollout that was written out."""
+    from crossfade.app import moving
+
+    moved = moving.import_rollout(file, state, database)
+    data = {"rollout": moved.rollout, "records": moved.records, "database": moved.where}
+    say(output, data, f"{moved.rollout}: {moved.records:,} records are kept in {moved.where}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from crossfade.errors import UnreachableError, UsageError
 
 CONTROL_FILE = "control.json"
+CLAIM_FILE = "serve.lock"
 STORE_FILE = "store.db"
 TOKENS_FILE = "tokens.json"
 AUDIT_FILE = "audit.jsonl"
@@ -39,6 +43,48 @@ class Control:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
         temporary.replace(folder / CONTROL_FILE)
+
+    def remove(self, folder: Path) -> None:
+        """Remove the control file, unless another process has written its own meanwhile."""
+        with suppress(OSError, ValueError):
+            if json.loads((folder / CONTROL_FILE).read_text(encoding="utf-8")).get("pid") == self.pid:
+                (folder / CONTROL_FILE).unlink(missing_ok=True)
+
+
+class Claim:
+    """One process's claim on a rollout's folder. The system gives it back when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / CLAIM_FILE
+        self._file: TextIO | None = None
+        self.predecessor = ""
+        """Which lease holder had the claim before and lives no more; empty where there was none, or it isn't ours."""
+
+    def take(self) -> bool:
+        """Take the claim where no living process has it, a stopped one included; tell whether we have it."""
+        if self._file is None:
+            file = self._path.open("a+", encoding="utf-8")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                return False
+            file.seek(0)
+            self.predecessor, self._file = file.read(), file
+        return True
+
+    def note(self, holder: str) -> None:
+        """Leave the name under which we hold the lease to whoever comes after us."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.write(holder)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Give the claim back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def find_folder(state: Path, rollout: str | None) -> Path:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     speed: float = Field(default=1.0, gt=0)
     """Plan seconds per real second; above 1 only for demonstrations."""
 
+    lease_s: float = Field(default=10.0, ge=1.0)
+    """Real seconds that a leader may act after it renewed its lease; another one takes over within twice that."""
+
     def folder(self, rollout: str) -> Path:
         """Return the folder of a rollout."""
         return self.state / rollout

@@ -111,6 +111,8 @@ class Controller:
         self.decision: Decision | None = None
         self.fenced: str | None = None
         """Why this controller may not act; None while it may."""
+        self.following = False
+        """Another one leads, and this one looks on."""
         self.wake = asyncio.Event()
         """Set to have a look at once."""
         self._parts = parts
@@ -144,10 +146,15 @@ class Controller:
     async def start(self) -> None:
         """Load or begin the rollout and have the proxy serve what is wanted.
 
+        One that has followed, or has lost its lease before, begins anew. What it could not write then is another's to
+        find at the proxy.
+
         Raises ConflictError where the rollout was started from another plan, StoreError where its history can't
         be read, ProxyError where the proxy refuses to start.
         """
         journal, now = self._journal, self._now()
+        self.fenced, self.following = None, False
+        self._unsaved, self._unkept = [], []
         await journal.load()
         journal.check_digest(self.plan.digest)
         fresh = journal.rollout.state is State.PENDING
@@ -173,7 +180,7 @@ class Controller:
         Raises ConflictError where the rollout was started from another plan, StoreError or UnreachableError where
         its history can't be read.
         """
-        self.fenced = leader
+        self.fenced, self.following = leader, True
         await self._journal.follow()
         self._journal.check_digest(self.plan.digest)
         self.nodes = await self._parts.proxy.observe()

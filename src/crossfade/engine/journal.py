@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from crossfade.core.events import ControllerStarted, Event, RolloutStarted, from_data, to_data
 from crossfade.core.machine import allowed
@@ -51,16 +52,19 @@ class Journal:
         self._listeners.append(listener)
 
     async def load(self) -> Rollout:
-        """Fold what the store holds; raises StoreError where it can't be read."""
+        """Fold what the store holds, and nothing else; raises StoreError where it can't be read."""
         async with self._writing:
+            self._waiting, self._started, self.taken_over = [], 0, None
             await self._read()
             return self.rollout
 
     async def follow(self) -> Rollout:
         """Fold what others have appended since the last look."""
         async with self._writing:
-            if await self._store.events(self.rollout.name, self.rollout.revision):
+            if new := await self._store.events(self.rollout.name, self.rollout.revision):
                 await self._read()
+                for event, listener in product(new, self._listeners):
+                    listener(event)
             return self.rollout
 
     async def _read(self) -> None:

@@ -96,6 +96,10 @@ class Collector:
         """Return host and port that proxies send their lines to."""
         return self._host, self._port
 
+    def use_port(self, port: int) -> None:
+        """Listen elsewhere, from the next start on; 0 takes a free port."""
+        self._port = port
+
     def closed_ticks(self) -> list[Tick]:
         """Return the ticks whose watermark has passed, oldest first, without gaps in their numbers."""
         self.flush()
@@ -133,6 +137,7 @@ class Collector:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+            self._server = None
 
     # ── lines ───────────────────────────────────────────────────────────────────────────────────────────
 

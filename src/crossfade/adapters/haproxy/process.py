@@ -20,7 +20,6 @@ from crossfade.adapters.haproxy.runtime import connect
 from crossfade.errors import ProxyRefusedError
 
 LOG = "haproxy.log"
-PID = "haproxy.pid"
 _CHECK_S = 30.0
 _OLDEST = (2, 6)
 _CONNECTION_FDS = 2  # the client's and the server's

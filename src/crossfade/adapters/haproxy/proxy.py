@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from crossfade.adapters.haproxy.process import (
-    PID,
     Process,
     check,
     connections_max,
@@ -30,7 +29,7 @@ from crossfade.adapters.haproxy.render import (
     render,
     render_cohorts,
 )
-from crossfade.adapters.haproxy.runtime import Runtime
+from crossfade.adapters.haproxy.runtime import PID, Runtime
 from crossfade.adapters.haproxy.state import (
     KILL,
     ROLLBACKS,
@@ -87,7 +86,8 @@ class HaproxyProxy:
     ) -> None:
         self._plan = plan
         self._directory = directory
-        self._collector = collector
+        self.collector = collector
+        """Host and port that the proxy reports to, from its next start on."""
         self._clock = clock
         self._listen = listen
         self._tuning = tuning or Tuning()
@@ -110,7 +110,7 @@ class HaproxyProxy:
             if self._process is not None and self._process.alive:
                 return
             tuning = replace(self._tuning, connections_max=connections_max(self._tuning.connections_max))
-            rendered = render(self._plan, collector=self._collector, listen=self._listen, tuning=tuning)
+            rendered = render(self._plan, collector=self.collector, listen=self._listen, tuning=tuning)
             self._rendered = rendered
             self._binary = self._binary or find_binary()
             self._prepare(rendered)

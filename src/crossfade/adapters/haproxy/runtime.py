@@ -17,6 +17,8 @@ from crossfade.adapters.haproxy.render import COHORT_MAP, HEADER_MAP, INT_MAP, R
 from crossfade.adapters.haproxy.state import Maps, parse_ints, parse_pairs
 from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError
 
+PID = "haproxy.pid"
+"""File that holds the number of the running process, written anew by whoever starts one."""
 DEADLINE_S = 1.0
 """How long one command may take: HAProxy answers in well under a millisecond."""
 _PROMPT = b"\n> "
@@ -36,11 +38,15 @@ class Runtime:
         self._directory = directory
         self._deadline_s = deadline_s
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._asked: tuple[int, int] | None = None
+        """Which process the connection is to."""
         self._one_at_a_time = asyncio.Lock()
 
     async def ask(self, command: str) -> str:
         """Return the answer to one command without its closing blank line."""
         async with self._one_at_a_time:
+            if self._asked != self._process():
+                self._drop()  # to a process that was replaced and only finishes its clients
             reused = self._streams is not None
             try:
                 return await self._exchange(command)
@@ -123,11 +129,20 @@ class Runtime:
             raise ReadBackError(f"the proxy's answer to `{command}` is no text") from error
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._asked = self._process()
         connection = connect(self._directory)
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_REPLY_BYTES_MAX)
         writer.write(b"prompt\n")
         await reader.readuntil(_PROMPT)
         return reader, writer
+
+    def _process(self) -> tuple[int, int] | None:
+        """Tell one proxy process from the next, which takes over even its sockets; None where none was noted."""
+        try:
+            noted = (self._directory / PID).stat()
+        except OSError:
+            return None
+        return noted.st_ino, noted.st_mtime_ns
 
 
 def connect(directory: Path) -> socket.socket:

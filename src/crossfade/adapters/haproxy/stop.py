@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from crossfade.adapters.haproxy.process import PID, Process
-from crossfade.adapters.haproxy.runtime import Runtime
+from crossfade.adapters.haproxy.process import Process
+from crossfade.adapters.haproxy.runtime import PID, Runtime
 from crossfade.errors import CrossfadeError
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from crossfade.adapters.store import schema
 from crossfade.errors import StoreError
+
+log = logging.getLogger("crossfade.store")
 
 _BEFORE_MIGRATIONS = {"1": "0001", "2": "0002"}
 """Revision by the schema number of versions that had no migrations."""
@@ -32,6 +35,7 @@ def upgrade(connection: sa.Connection, shown: str) -> None:
             f"{shown} has schema {found!r}, which no Crossfade has written; restore it from a backup, "
             "or give another database"
         )
+    log.info("%s: schema %s becomes %s", shown, found or "none", schema.REVISION)
     _run(connection, stamp=found)
 
 
@@ -48,6 +52,7 @@ def revision(connection: sa.Connection) -> str | None:
 
 
 def _run(connection: sa.Connection, *, stamp: str | None) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # our own line says what is done
     # Half a second to import, and only needed where there is something to migrate.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415

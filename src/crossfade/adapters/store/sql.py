@@ -47,6 +47,11 @@ class SqlStore:
         """
         self._database = Database(url, must_exist=must_exist)
 
+    @property
+    def shown(self) -> str:
+        """Return the database's URL as it may be shown."""
+        return self._database.shown
+
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(self) -> None:
