@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,11 +40,21 @@ def simulate(
             found.append(_one(job))
             _tell(told, len(found))
         return found
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for outcome in pool.map(_one, jobs):
-            found.append(outcome)
-            _tell(told, len(found))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts) as pool:
+        try:
+            for outcome in pool.map(_one, jobs):
+                found.append(outcome)
+                _tell(told, len(found))
+        except BaseException:  # an interrupt must not wait for the runs that haven't begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return found
+
+
+def _leave_interrupts() -> None:
+    """Let the parent alone be interrupted; it ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _tell(told: Callable[[int], None] | None, done: int) -> None:
