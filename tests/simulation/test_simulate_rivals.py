@@ -63,3 +63,23 @@ def test_the_same_seed_gives_the_same_minutes() -> None:
     one, other = minutes(HEALTHY, 3, 1), minutes(HEALTHY, 3, 1)
     assert (one.k2 == other.k2).all()
     assert (one.k2 != minutes(HEALTHY, 3, 2).k2).any()
+
+
+@pytest.mark.parametrize(
+    ("control", "hard"),
+    [
+        ("raw", replace(HEALTHY, users=2000, clustered=10)),
+        ("zscore", replace(HEALTHY, curve=Curve.DIURNAL)),
+        ("zscore", replace(HEALTHY, users=2000, chronic=0.01)),
+    ],
+    ids=["raw counts of users who fail in rows", "pooled through days and shares", "users who always fail"],
+)
+def test_the_negative_controls_are_fooled(control: str, hard: Scenario) -> None:
+    """The traffic is hard enough: tests that aren't built for it roll a healthy V2 back in most rollouts."""
+    wrong = [judge(control, minutes(hard, 2, run)).too_soon for run in range(10)]
+    assert sum(wrong) >= 6
+
+
+def test_rates_that_rounding_alone_tells_apart_have_no_floor() -> None:
+    assert wald(0.3, 0.3 + 1e-17 * 8, 0.05, 0.01) is None
+    assert wald(0.3, 0.3 * (1 + 1e-9), 0.05, 0.01) is None
