@@ -32,7 +32,7 @@ from crossfade.app.settings import Settings
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access
 from crossfade.app.web.served import Served
-from crossfade.core.plan import Plan
+from crossfade.core.plan import DAY, Plan
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport, roll_back
@@ -144,8 +144,10 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
         claim=Claim(folder),
         proxy=proxy,
         collector=collector,
+        store=store,
         sources=sources,
         clock=clock,
+        keep_s=settings.keep_days * DAY,
     )
     return _App(plan, folder, switch, outcomes, store, clock, leadership)
 

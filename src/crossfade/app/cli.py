@@ -226,6 +226,14 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     envvar="CROSSFADE_LEASE_S",
     help="How long a controller may act on its own; another takes over within twice that, real seconds.",
 )
+@click.option(
+    "--keep-days",
+    type=_Number(min=0, min_open=True),
+    default=90.0,
+    show_default=True,
+    envvar="CROSSFADE_KEEP_DAYS",
+    help="How long ticks and looks of earlier attempts and ended rollouts are kept; events are for good.",
+)
 @click.option("--stop-proxy", is_flag=True, help="Stop the proxy too when this ends; by default it goes on serving.")
 def serve(plan: Path, state: Path, stop_proxy: bool, **options: Any) -> None:
     """Carry PLAN out: controller, collector, proxy and control API in one process."""

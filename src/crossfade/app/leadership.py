@@ -15,12 +15,14 @@ from crossfade.adapters.haproxy import HaproxyProxy
 from crossfade.app.control import Claim
 from crossfade.engine.controller import Controller
 from crossfade.engine.lease import LeaseKeeper
-from crossfade.errors import StoreError, UnreachableError
-from crossfade.ports import Clock, MetricsSource
+from crossfade.engine.retention import let_go
+from crossfade.errors import CrossfadeError, StoreError, UnreachableError
+from crossfade.ports import Clock, MetricsSource, Store
 
 log = logging.getLogger("crossfade")
 
 PORT_FILE = "collector.port"
+TIDY_S = 3600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,8 +35,11 @@ class Leadership:
     claim: Claim
     proxy: HaproxyProxy
     collector: Collector
+    store: Store
     sources: Sequence[MetricsSource]
     clock: Clock
+    keep_s: float
+    """Plan seconds that old ticks are kept."""
     on_lead: Callable[[], None] = lambda: None
     """Called each time when this process begins to lead."""
     leads: bool = False
@@ -96,13 +101,28 @@ class Leadership:
     async def _act(self) -> None:
         assert self._keeping is not None  # noqa: S101 - _took_over has begun it
         acting = asyncio.create_task(self.controller.run(), name="controller")
+        tidying = asyncio.create_task(self._tidy(), name="retention")
         try:
             await asyncio.wait({acting, self._keeping}, return_when=asyncio.FIRST_COMPLETED)
             if acting.done():
                 acting.result()  # a task that ended by itself did so by a fault: say which
         finally:
-            acting.cancel()
-            await asyncio.gather(acting, return_exceptions=True)
+            for task in (acting, tidying):
+                task.cancel()
+            await asyncio.gather(acting, tidying, return_exceptions=True)
+
+    async def _tidy(self) -> None:
+        """Let go of what is old, once an hour; what hinders it is no reason to end."""
+        while True:
+            await self.clock.sleep(TIDY_S)
+            rollout = self.controller.rollout
+            try:
+                gone = await let_go(self.store, rollout, self.keep_s, self.clock, lambda: self.lease.generation)
+            except CrossfadeError as error:
+                log.error("%s: what is old could not be deleted: %s", rollout.name, error)
+                continue
+            if gone:
+                log.info("%s: %d old ticks, looks and records were deleted", rollout.name, gone)
 
     async def _step_down(self) -> None:
         await self._close()

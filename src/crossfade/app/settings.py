@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=10.0, ge=1.0)
     """Real seconds that a leader may act after it renewed its lease; another one takes over within twice that."""
 
+    keep_days: float = Field(default=90.0, gt=0)
+    """Plan days that ticks and looks from before the present attempt are kept; events are kept for good."""
+
     def folder(self, rollout: str) -> Path:
         """Return the folder of a rollout."""
         return self.state / rollout

@@ -1,0 +1,34 @@
+"""Letting go of what nobody needs any more: old ticks, looks and records. Events are kept for good.
+
+The evidence of an attempt is one sum from its beginning on, so that a replay of its last decision needs all of it.
+What is let go of is what came before the present attempt, and a rollout that has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crossfade.core.events import Retried, RolloutStarted
+from crossfade.core.rollout import Rollout
+from crossfade.ports import Clock, Store
+
+PAUSE_S = 0.1
+"""Between deletions, so that others can write; real seconds."""
+
+_BEGINNINGS = (RolloutStarted.__name__, Retried.__name__)
+
+
+async def let_go(store: Store, rollout: Rollout, keep_s: float, clock: Clock, generation: Callable[[], int]) -> int:
+    """Delete what is older than `keep_s` plan seconds and not needed; return how much went.
+
+    Raises what `Store.prune` raises; what was deleted by then stays so.
+    """
+    before = clock.now() - keep_s
+    if rollout.ended_at is None:
+        begun = [event.at for event in await store.events(rollout.name) if event.kind in _BEGINNINGS]
+        before = min(before, max(begun, default=before))
+    gone = 0
+    while count := await store.prune(rollout.name, before, generation=generation()):
+        gone += count
+        await clock.sleep(PAUSE_S)
+    return gone
