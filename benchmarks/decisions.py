@@ -315,7 +315,7 @@ def requests_hurt(pool: ProcessPoolExecutor, runs: int) -> Iterator[str]:
     names = [name for name in RIVALS if name not in ("zscore", "raw")]
     at = [RIVALS.index(name) for name in names]
     yield (
-        "| defect | requests/s | Crossfade | " + " | ".join(n.capitalize() for n in names) + " | times more, at least |"
+        "| defect | requests/s | Crossfade | " + " | ".join(n.capitalize() for n in names) + " | times as many |"
     )
     yield "|---|---:|---:|" + "---:|" * len(names) + "---|"
     for rate, count in ((100.0, runs), (1000.0, max(4, runs // 4))):
@@ -407,7 +407,7 @@ for: 70 to 90 % inside.""",
 def main() -> None:
     """Print the page."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    sizes = {"runs": runs, "direct": max(20, runs), "few": max(8, runs // 4)}
+    sizes = {"runs": runs, "direct": 4 * runs, "few": max(8, runs // 4)}
     print(HEAD.format(seed=SEED, **sizes))
     with ProcessPoolExecutor() as pool:
         for title, text, rows, size in SECTIONS:
