@@ -191,6 +191,15 @@ def test_without_a_store_a_plan_or_a_rollout_each_is_one_error(carried: Carried)
     assert (done.exit_code, "holds no store" in done.stderr) == (2, True)
 
 
+def test_a_rollout_moved_to_another_store_is_replayed_from_there(carried: Carried, tmp_path: Path) -> None:
+    file = tmp_path / "rollout.jsonl"
+    assert carried.run("export", "rollout", "trips", "--output", str(file)).exit_code == 0
+    moved = Carried(tmp_path / "moved", carried.plan)
+    assert moved.run("import", str(file)).exit_code == 0
+    done = moved.run("replay", "trips", "--plan", str(carried.plan))
+    assert (done.exit_code, done.stdout) == (0, "105 decisions recomputed, all the same\n")
+
+
 # ── export and backtest ─────────────────────────────────────────────────────────────────────────────────────
 
 
