@@ -31,6 +31,9 @@ _STEP_MAX = 230.0
 """Of ln e in one tick: e^230 times the ceiling is still a number; making an e-value smaller keeps it valid."""
 
 
+_MANY = 64
+
+
 def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
     """Return ln e of (R): ``(th/th0)^k2 * ((n1 + th0 n2) / (n1 + th n2))^(k1 + k2)``.
 
@@ -48,7 +51,10 @@ def log_e_ratio(counts: Floats, theta: Floats, theta0: Floats) -> Floats:
     if useful.any():
         every = bool(useful.all())
         pick = slice(None) if every else useful
-        odds, which = np.unique(n2[pick] / n1[pick], return_inverse=True)  # few in a long batch, and logs are dear
+        odds = n2[pick] / n1[pick]
+        which: slice | NDArray[np.int64] = slice(None)
+        if len(odds) >= _MANY:  # most are alike in a long batch, and logs are dear
+            odds, which = np.unique(odds, return_inverse=True)
         each = np.log1p(theta0 * odds[:, None]) - np.log1p(theta * odds[:, None])
         value = k2[pick][:, None] * np.log(theta / theta0) + failures[pick][:, None] * each[which]
         if every:

@@ -605,14 +605,14 @@ def _run(
     log_e: (T, rows, 13), overwritten.
     """
     ticks, slots = len(starts), _slots(layout, len(streams.harm))
-    bars, most = layout.bars(slots), np.full(log_e.shape[:2], burst.NO_BAR)
+    most = np.full(log_e.shape[:2], burst.NO_BAR)
     turned = _turns(layout.periods(slots), np.concatenate([[streams.at], starts]))
     begun = _begun(layout, streams.block, starts)
     harm, heights, limits = streams.harm, streams.heights, streams.limits
     for first, last in pairwise([*sorted({0, *begun}), ticks]):
         if first in begun:
             spans = max(1, math.ceil((ends[first] - starts[first]) / layout.tolerance_s))
-            harm, heights, limits = burst.next_block(harm, heights, limits, bars=bars, spans=spans)
+            harm, heights, limits = burst.next_block(harm, heights, limits, bars=layout.bars(slots), spans=spans)
         if last > first:
             anew = {at - first: rows for at, rows in turned.items() if first <= at < last} if begun else turned
             harm = weighted_sr(harm, added[first:last], log_e[first:last], anew)[-1]
