@@ -168,9 +168,9 @@ async def test_a_rollback_sets_the_proxy_before_it_is_recorded() -> None:
 def _note(thing: object, name: str, steps: list[str], words: Callable[..., list[str]]) -> None:
     original = getattr(thing, name)
 
-    async def noted(*arguments: Any) -> Any:
+    async def noted(*arguments: Any, **more: Any) -> Any:
         steps.extend(words(*arguments))
-        return await original(*arguments)
+        return await original(*arguments, **more)
 
     setattr(thing, name, noted)
 
@@ -242,7 +242,7 @@ async def test_a_gross_breach_does_not_wait_for_a_store_that_hangs() -> None:
     controller = await begun(world)
     hanging = asyncio.Event()
 
-    async def hang(*_: object) -> None:
+    async def hang(*_: object, **__: object) -> None:
         await hanging.wait()
 
     setattr(world.store, "append", hang)  # noqa: B010 - a method is replaced
@@ -413,10 +413,10 @@ async def test_a_rollback_by_a_person_during_a_tick_that_decides_the_same_is_rec
     await controller.promote("ada", "")
     original = world.store.save_look
 
-    async def meanwhile(*arguments: Any) -> None:
+    async def meanwhile(*arguments: Any, **more: Any) -> None:
         if not await triggers(world):
             await controller.rollback("bob", "mine")
-        await original(*arguments)
+        await original(*arguments, **more)
 
     setattr(world.store, "save_look", meanwhile)  # noqa: B010 - a method is replaced
     await lived(world, controller, 4, 0.5, failures=2500)
@@ -429,10 +429,10 @@ async def test_a_gross_breach_seen_while_a_rollback_is_being_made_is_not_another
     begin, done = asyncio.Event(), asyncio.Event()
     original = world.store.append
 
-    async def slow(*arguments: Any) -> None:
+    async def slow(*arguments: Any, **more: Any) -> None:
         begin.set()
         await done.wait()
-        await original(*arguments)
+        await original(*arguments, **more)
 
     setattr(world.store, "append", slow)  # noqa: B010 - a method is replaced
     world.telemetry.recent_tick = _gross()

@@ -50,13 +50,14 @@ def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation:
     """Return how what the nodes report differs from what is wanted.
 
     A kill that was thrown under `rollback_generation` (the latest rollback recorded) or before is an old one of ours.
+    A later one counts even where the node has users on V2 again: who raised them did not know of it.
     """
     differing, unreachable, killed, generations = [], [], [], []
     for node in nodes:
         if node.state is None:
             unreachable.append((node.node, node.error or "does not answer"))
             continue
-        thrown = node.state.killed and node.rolled_back > rollback_generation
+        thrown = node.rolled_back > rollback_generation
         if thrown:
             killed.append(node.node)
         if node.state.generation > wanted.generation:

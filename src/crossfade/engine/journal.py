@@ -47,6 +47,11 @@ class Journal:
         self.taken_over: int | None = None
         """Revision at which another controller began, after us; this one must not write any more."""
 
+    @property
+    def waiting(self) -> Sequence[StoredEvent]:
+        """Return the events that are folded here and the store has not taken yet."""
+        return tuple(self._waiting)
+
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Have a listener told of each event that is folded here, from now on."""
         self._listeners.append(listener)
@@ -92,6 +97,8 @@ class Journal:
         """
         async with self._writing:
             await self._catch_up()
+            if self.taken_over is not None:
+                raise ConflictError(f"another controller began at revision {self.taken_over} of the history")
             new, stored = self._folded(events)
             try:
                 await self._append(self.rollout.revision, stored)
@@ -102,8 +109,13 @@ class Journal:
             return new
 
     async def record_done(self, *events: Event) -> Rollout:
-        """Fold events that the proxy has carried out already, and keep them now or as soon as the store can."""
+        """Fold events that the proxy has carried out already, and keep them now or as soon as the store can.
+
+        Where another controller has taken over nothing is folded: it finds at the proxy what we did there.
+        """
         async with self._writing:
+            if self.taken_over is not None:
+                return self.rollout
             new, stored = self._folded(events)
             self._waiting.extend(stored)
             self._adopt(new, stored)

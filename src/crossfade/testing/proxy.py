@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from crossfade.core.split import NOBODY, Split
+from crossfade.core.plan import AssignmentRule
+from crossfade.core.split import NOBODY, Split, Version, assign
 from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError, StaleGenerationError
 from crossfade.ports import NodeState, ProxyState
 
@@ -22,21 +23,31 @@ class Faults:
     """Nobody answers; the files can still be written."""
 
 
+async def _at_once(_: str) -> None:
+    """Let nothing come between."""
+
+
 class FakeProxy:
     """One node with a memory and a file, and the same order between them as a real one.
 
     `history` holds every state its memory has had, so that a test can assert that V2's share was never too high.
     """
 
-    def __init__(self, *, cohorts: Sequence[str] = (), node: str = "fake") -> None:
+    def __init__(self, *, cohorts: Sequence[str] = (), node: str = "fake", rule: AssignmentRule | None = None) -> None:
+        """Begin with everyone on V1; `rule` is wanted only where it is asked for users' versions."""
         self.faults = Faults()
         self.running = False
         self.memory = ProxyState(generation=0)
         self.file = ProxyState(generation=0)
         self.history: list[ProxyState] = []
         self.rolled_back = -1
+        self.between: Callable[[str], Awaitable[None]] = _at_once
+        """Awaited between the steps of `apply`, which others may overtake and a killed process never ends."""
+        self._thrown = 0
+        """How often a switch was thrown."""
         self._cohorts = frozenset(cohorts)
         self._node = node
+        self._rule = rule or AssignmentRule(user=(), salt=0)
 
     async def start(self) -> None:
         """Come up with what the file says."""
@@ -59,14 +70,33 @@ class FakeProxy:
         self._refuse_stale(self.memory, wanted)
         if self.faults.refuse:
             raise ProxyRefusedError(self.faults.refuse)
-        if not self.faults.forget:
-            if _rises_nowhere(self.memory, wanted):
-                self.file = wanted
-            self._set(wanted)
-        if self.memory != wanted:
+        if self.faults.forget and self.memory != wanted:
+            raise ReadBackError(f"the proxy was set to {wanted} and reads {self.memory}")
+        thrown, falls = self._thrown, _rises_nowhere(self.memory, wanted)
+        if falls:
+            self.file = wanted
+        await self.between("the memory is set")
+        if not self.answers:
+            raise ProxyUnreachableError("the proxy does not answer any more")
+        self._set(wanted)
+        await self.between("it is read back")
+        self._yield_to_others(thrown, wanted)
+        if not self.answers or self.memory != wanted:
             raise ReadBackError(f"the proxy was set to {wanted} and reads {self.memory}")
         self.file = wanted
+        if not falls:
+            await self.between("the file is known to be the last")
+            self._yield_to_others(thrown, wanted)
         return await self.observe()
+
+    def _yield_to_others(self, thrown: int, wanted: ProxyState) -> None:
+        """Take a raise back where a switch was thrown or a later generation acted while it was being made."""
+        if self._thrown == thrown and self.memory.generation <= wanted.generation:
+            return
+        if not wanted.killed:
+            self.file = replace(self.memory, killed=True, split=_nobody(self.memory.split))
+            self._set(self.file)
+        raise StaleGenerationError(f"somebody acted while generation {wanted.generation} was being applied")
 
     async def observe(self) -> Sequence[NodeState]:
         """Return what the memory holds."""
@@ -90,6 +120,7 @@ class FakeProxy:
         at = max(self.memory.generation, self.file.generation, generation or 0)
         outdated = at if generation is not None else max(self.memory.generation, self.file.generation) + 1
         self.rolled_back = max(self.rolled_back, outdated)
+        self._thrown += 1
         self.file = replace(self.file, generation=at, killed=True, split=_nobody(self.file.split))
         if not self.answers:
             error = "the proxy did not answer; its files are written"
@@ -105,6 +136,11 @@ class FakeProxy:
             proxy_version="fake",
             rolled_back=self.rolled_back,
         )
+
+    def version_of(self, user: str) -> Version:
+        """Return the version that serves a user now."""
+        state, cohort = self.memory, self._rule.cohort_of(user)
+        return assign(user, salt=self._rule.salt, split=state.split, cohort=cohort, killed=state.killed).version
 
     @property
     def answers(self) -> bool:

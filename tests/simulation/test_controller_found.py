@@ -1,0 +1,92 @@
+"""What the fault simulator found, each as the few steps that show it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.simulation.test_controller_conflicts import live_on
+from tests.simulation.test_controller_faults import PLAN, World, begun, lived, triggers
+
+from crossfade.core.machine import State
+from crossfade.engine.apply import wanted_state
+from crossfade.engine.journal import Journal
+from crossfade.errors import ConflictError, CrossfadeError
+from crossfade.ports import StoredEvent
+from crossfade.testing.proxy import FakeRollback
+
+
+async def test_a_raise_that_did_not_know_of_a_rollback_at_the_proxy_is_taken_back() -> None:
+    """Several restarts later a generation is above the one that the switch had outdated."""
+    world = World()
+    controller = await begun(world)
+    await lived(world, controller, 2, 0.05)
+    await FakeRollback(world.proxy).rollback()
+    world.proxy.faults.unreachable = True
+    for _ in range(3):
+        with pytest.raises(CrossfadeError):
+            await begun(world)
+    world.proxy.faults.unreachable = False
+    unseen = world.controller()
+    unseen._found_rolled_back = _nothing  # type: ignore[method-assign]  # the proxy's answer was an old one
+    await unseen.start()
+    assert world.share == 500
+    survivor = await begun(world)
+    await live_on(world, survivor, 2)
+    assert (world.share, survivor.rollout.state, await triggers(world)) == (0, State.ROLLED_BACK, ["proxy"])
+
+
+async def _nothing() -> bool:
+    return False
+
+
+async def test_a_controller_that_was_killed_while_a_switch_was_thrown_leaves_nobody_on_v2() -> None:
+    world = World()
+    controller = await begun(world)
+
+    async def thrown(what: str) -> None:
+        if what == "the memory is set":
+            await FakeRollback(world.proxy).rollback()
+        else:
+            raise asyncio.CancelledError
+
+    world.proxy.between = thrown
+    with pytest.raises(asyncio.CancelledError):
+        await controller.promote("ada", "")
+    world.proxy.between = _at_once
+    assert world.share == 5000
+    survivor = await begun(world)
+    await live_on(world, survivor, 2)
+    assert (world.share, survivor.rollout.state) == (0, State.ROLLED_BACK)
+
+
+async def _at_once(_: str) -> None:
+    return
+
+
+async def test_a_controller_that_learns_in_the_middle_of_a_look_that_another_began_writes_nothing() -> None:
+    """Its own rollback waited for the store; the conflict says that another one has begun, and then V2 fails."""
+    world = World()
+    told: list[StoredEvent] = []
+    first = await begun(world)
+    first.listen(told.append)
+    await lived(world, first, 2, 0.05)
+    world.store.fail_next(1)
+    await first.rollback("ada", "")
+    second = await begun(world)
+    before = await world.kinds()
+    await live_on(world, first, 1, 0.0)
+    await first.rollback("bob", "")
+    assert (await world.kinds(), wanted_state(PLAN, second.rollout).killed) == (before, True)
+
+
+async def test_a_journal_that_another_controller_has_taken_over_keeps_nothing_more() -> None:
+    world = World()
+    controller = await begun(world)
+    journal = Journal(world.store, PLAN.name)
+    journal.taken_over = 7
+    with pytest.raises(ConflictError, match="another controller began at revision 7"):
+        await journal.record()
+    await journal.load()
+    rollout = journal.rollout
+    assert (await journal.record_done(), rollout.generation) == (rollout, controller.rollout.generation)
