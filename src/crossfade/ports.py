@@ -12,7 +12,7 @@ from typing import Protocol
 from crossfade.core.access import Act, Token
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
-from crossfade.core.split import NOBODY, Split
+from crossfade.core.split import NOBODY, Split, Version
 
 
 class Clock(Protocol):
@@ -150,6 +150,13 @@ class Telemetry(Protocol):
 
     def recent(self, seconds: float) -> Tick:
         """Return the sums of requests that *ended* in the last real seconds, for gross breaches only."""
+
+    def last_given(self) -> Mapping[Version, float]:
+        """Return when (plan time) the latest request started that each version was given by assignment.
+
+        Clients' overrides apart; of ended requests, since a request is reported at its end. A version that was given
+        none is left out.
+        """
 
     def counters(self) -> Mapping[str, int]:
         """Return lines since the start by kind: received, lost, malformed, late."""

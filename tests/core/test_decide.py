@@ -10,7 +10,7 @@ from crossfade.core import decide as d
 from crossfade.core import events as e
 from crossfade.core.gates import Surroundings, checklist
 from crossfade.core.observation import Blindness, BreakerReading, Observation, Reading
-from crossfade.core.plan import DAY, HOUR, Comparison, Gate, GateKind, Limit, Phase, Plan
+from crossfade.core.plan import DAY, HOUR, Comparison, DrillStep, Gate, GateKind, Limit, Phase, Plan
 from crossfade.core.rollout import Rollout, fold
 from crossfade.core.verdict import Verdict, combine
 
@@ -272,3 +272,52 @@ def test_a_falling_split_can_not_be_constructed(plan: Plan) -> None:
     fallen: Phase = replace(plan.phases[0], name="again")
     with pytest.raises(ValueError, match="falls below"):
         replace(plan, phases=(plan.phases[1], fallen))
+
+
+PASSED = Gate(kind=GateKind.DRILL_PASSED, text="drill passed")
+DRILL = (
+    e.DrillStarted(at=START, phase=1, name="half", within_s=60, reason=""),
+    e.DrillPassed(at=START, phase=1, name="half", took_s=0.02, last_v2_s=0.0, within_s=60, lasted_s=16, nodes={}),
+)
+
+
+def drilling(plan: Plan, after_s: float = HOUR) -> Plan:
+    half = replace(plan.phases[1], gates=(PASSED,), own_gates=(PASSED,), drill=DrillStep(after_s=after_s))
+    full = replace(plan.phases[2], gates=(PASSED,))
+    return replace(plan, phases=(plan.phases[0], half, full))
+
+
+def test_a_planned_drill_begins_at_its_time_and_not_before_nor_while_it_is_refused(plan: Plan) -> None:
+    due, early = drilling(plan), drilling(plan, 2 * DAY)
+    assert outcome(due, running(), seen()).commands[-1] == d.Drill(reason="the plan's drill in half")
+    assert outcome(early, running(), seen()).outcome is d.Outcome.NOT_YET
+    refused = d.decide(due, running(), seen(), replace(READY, no_drill="V1 is small"), LATER)
+    assert (refused.outcome, "can't begin: V1 is small" in refused.reason) == (d.Outcome.NOT_YET, True)
+
+
+def test_nothing_but_harm_is_decided_during_a_drill(plan: Plan) -> None:
+    rollout = running(1, DRILL[0])
+    blind = (Blindness(what="telemetry", since=START, reason="dark"),)
+    quiet = outcome(drilling(plan), rollout, seen(blind=blind))
+    assert (quiet.outcome, quiet.commands) == (d.Outcome.DRILL, ())
+    assert outcome(plan, rollout, seen(reading(guard=Verdict.FAIL))).outcome is d.Outcome.ROLL_BACK
+
+
+def test_a_drill_opens_the_gate_where_it_is_asked_for_and_where_that_is_inherited(plan: Plan) -> None:
+    here = running(1, *DRILL)
+    after = running(1, *DRILL, e.PhasePromoted(at=START, phase=2, name="full", reason=""))
+    for rollout in (here, after):
+        status = checklist(drilling(plan), rollout, seen(), READY, LATER)[1]
+        assert (status.verdict, "0.02 s after the command" in status.evidence) == (Verdict.PASS, True)
+
+
+def test_a_drill_of_an_earlier_phase_does_not_count_where_one_is_asked_for_anew(plan: Plan) -> None:
+    earlier = tuple(replace(event, phase=0) for event in DRILL)
+    rollout = running(0, *earlier, e.PhasePromoted(at=START, phase=1, name="half", reason=""))
+    assert checklist(drilling(plan), rollout, seen(), READY, LATER)[1].verdict is Verdict.INCONCLUSIVE
+
+
+def test_the_time_of_a_drill_is_no_soak(plan: Plan) -> None:
+    back = e.SplitApplied(at=START + HOUR / 2, generation=9, everyone=5000, cohorts={}, killed=False)
+    soak = checklist(plan, running(1, *DRILL, back), seen(), READY, START + HOUR)[0]
+    assert (soak.verdict, soak.left_s) == (Verdict.INCONCLUSIVE, HOUR / 2)

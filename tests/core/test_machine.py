@@ -27,6 +27,11 @@ SAMPLES: dict[type[e.Event], e.Event] = {
         e.Paused(at=7, by="p", reason=""),
         e.Resumed(at=8, by="p", reason=""),
         e.GateApproved(at=9, phase=1, by="p", reason=""),
+        e.DrillStarted(at=9.1, phase=1, name="half", within_s=60, reason="r"),
+        e.DrillPassed(
+            at=9.2, phase=1, name="half", took_s=0.1, last_v2_s=0.0, within_s=60, lasted_s=16, nodes={"n": "v1"}
+        ),
+        e.DrillFailed(at=9.3, phase=1, name="half", reason="r"),
         e.RolledBack(at=10, reason="r", trigger="person", took_s=0.1, nodes={"n": "v1"}),
         e.Retried(at=11, phase=1, name="half", by="p", reason=""),
         e.Aborted(at=12, by="p", reason=""),
@@ -53,7 +58,7 @@ def test_what_the_table_does_not_name_is_refused(state: State, kind: type[e.Even
             next_state(state, SAMPLES[kind])
 
 
-@pytest.mark.parametrize("state", [State.RUNNING, State.PAUSED, State.ROLLED_BACK, State.COMPLETED])
+@pytest.mark.parametrize("state", [State.RUNNING, State.PAUSED, State.DRILLING, State.ROLLED_BACK, State.COMPLETED])
 def test_a_rollback_is_allowed_wherever_users_may_be_on_v2(state: State) -> None:
     assert next_state(state, SAMPLES[e.RolledBack]) is State.ROLLED_BACK
 
@@ -101,7 +106,7 @@ def test_nobody_is_wanted_on_v2_in_a_state_that_ended_or_was_rolled_back(choices
     plan: Any = Plan.__new__(Plan)
     if rollout.state in (State.PENDING, State.ROLLED_BACK, State.ABORTED):
         assert rollout.wanted_split(plan) == NOBODY
-    assert rollout.wanted_killed == (rollout.state in (State.ROLLED_BACK, State.ABORTED))
+    assert rollout.wanted_killed == (rollout.state in (State.DRILLING, State.ROLLED_BACK, State.ABORTED))
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.integers(0, 10_000))

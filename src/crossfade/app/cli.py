@@ -406,6 +406,7 @@ _verb("promote", "Enter the next phase now, whatever its gates say.")
 _verb("pause", "Stop promotions; the split stays and guardrails are watched.")
 _verb("resume", "Allow promotions again.")
 _verb("approve", "Approve leaving the present phase.")
+_verb("drill", "Roll back on purpose, time it, and return to the split.")
 _verb("abort", "Put everybody on V1 and end the rollout for good.")
 
 

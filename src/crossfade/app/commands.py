@@ -16,6 +16,7 @@ from crossfade.app.client import Client, local_target, remote_target
 from crossfade.app.control import find_folder, read_control
 from crossfade.errors import CrossfadeError, UnreachableError, UsageError
 
+_LOOK_S = 0.25
 URL = "crossfade.url"
 """Under which the context of a command holds where a controller elsewhere answers."""
 
@@ -110,8 +111,24 @@ def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, 
     """Ask the controller for something and print where the rollout is then."""
     body: dict[str, object] = {"by": person(), "reason": reason}
     body |= {key: value for key, value in more.items() if value is not None}
-    data = _client(rollout, state).post(f"/{name}", body)
+    client = _client(rollout, state)
+    data = client.post(f"/{name}", body)
+    if name == "drill":
+        data = _drilled(client, data)
     say(output, data, render.after_verb(name, data))
+
+
+def _drilled(client: Client, data: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a drill's end; CrossfadeError where it did not end back on the split."""
+    from crossfade.adapters.system import SystemClock
+
+    clock = SystemClock()
+    while data["state"] == "drilling":
+        asyncio.run(clock.sleep(_LOOK_S))
+        data = client.get("")
+    if data["state"] in ("rolled_back", "aborted"):
+        raise CrossfadeError(f"the drill did not pass, everyone is on V1: {data['rollback_reason']}")
+    return data
 
 
 def rollback(rollout: str | None, state: Path, output: str, reason: str, *, direct: bool) -> None:

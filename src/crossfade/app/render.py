@@ -92,6 +92,7 @@ def after_verb(name: str, data: dict[str, Any]) -> str:
         "approve": f"approved leaving {data['phase']['name']}",
         "rollback": "rolled back: everyone is on V1",
         "abort": "aborted: everyone is on V1, the rollout is over",
+        "drill": f"drilled {data['drilled']}",
         "retry": f"started again in {data['phase']['name']}",
     }[name]
     return f"{data['rollout']} {done}; {_split(data)}"

@@ -152,6 +152,7 @@ def status_view(controller: Controller, now: float) -> dict[str, Any]:
         "attempt": rollout.attempt,
         "rollbacks": rollout.rollbacks,
         "rollback_reason": rollout.rollback_reason,
+        "drilled": rollout.drilled,
         "phase": {
             "name": phase.name,
             "index": rollout.phase,

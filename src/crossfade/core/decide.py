@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crossfade.core.gates import GateStatus, Surroundings, checklist
+from crossfade.core.gates import GateStatus, Surroundings, checklist, drill_due_in_s
 from crossfade.core.machine import State
 from crossfade.core.observation import Observation, Reading
 from crossfade.core.plan import Action, GateKind, Plan
@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     BLIND = "BLIND"
     HOLD = "HOLD"
     PAUSED = "PAUSED"
+    DRILL = "DRILL"
     PROMOTE = "PROMOTE"
     COMPLETE = "COMPLETE"
     NOT_YET = "NOT ENOUGH YET"
@@ -46,6 +47,13 @@ class Promote:
     """Enter the next phase."""
 
     phase: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """Roll back on purpose, and return to the split once that is shown to have worked."""
+
     reason: str
 
 
@@ -87,7 +95,7 @@ class ClearAlert:
     sentence: str
 
 
-Command = RollBack | Promote | Complete | BeginHold | EndHold | RaiseAlert | ClearAlert
+Command = RollBack | Promote | Drill | Complete | BeginHold | EndHold | RaiseAlert | ClearAlert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +119,13 @@ class Decision:
 
 def decide(plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings, now: float) -> Decision:
     """Return what is to be done about a rollout, given what was seen up to `now` (plan time)."""
-    if rollout.state not in (State.RUNNING, State.PAUSED, State.COMPLETED):
+    if rollout.state not in (State.RUNNING, State.PAUSED, State.DRILLING, State.COMPLETED):
         return Decision(outcome=Outcome.NOTHING, reason=f"the rollout is {rollout.state.value}")
     harm = _harm(plan, seen, now)
     if harm is not None:
         return Decision(outcome=Outcome.ROLL_BACK, reason=harm.reason, commands=(harm,))
+    if rollout.state is State.DRILLING:
+        return Decision(outcome=Outcome.DRILL, reason="everyone is on V1 on purpose, until it is shown to have worked")
     gates = checklist(plan, rollout, seen, around, now)
     if rollout.state is State.COMPLETED:
         return Decision(outcome=Outcome.NOTHING, reason="the rollout is completed; V2's guardrails are still watched")
@@ -126,6 +136,10 @@ def decide(plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings
         return Decision(outcome=outcome, reason=reason, commands=notices, gates=gates)
     if rollout.state is State.PAUSED:
         return Decision(outcome=Outcome.PAUSED, reason="paused by a person", commands=notices, gates=gates)
+    phase = plan.phases[rollout.phase]
+    if drill_due_in_s(phase, rollout, now) == 0.0 and around.no_drill is None:
+        reason = f"the plan's drill in {phase.name}"
+        return Decision(outcome=Outcome.DRILL, reason=reason, commands=(*notices, Drill(reason=reason)), gates=gates)
     return _promotion(plan, rollout, gates, notices)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -116,7 +116,7 @@ class RolledBack(Event):
     VERB: ClassVar[str] = "roll back"
     reason: str
     trigger: str
-    """Name of the metric, `person`, `proxy` (found rolled back there) or `blind`."""
+    """Name of the metric, `person`, `proxy` (found rolled back there), `drill` (one that failed) or `blind`."""
     took_s: float
     """Real seconds from the decision to the last node's answer."""
     nodes: dict[str, str]
@@ -125,6 +125,51 @@ class RolledBack(Event):
     by: str = ""
     generation: int = 0
     """Under which the switches were thrown; the history's own goes on from there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillStarted(Event):
+    """A rollback on purpose was decided on. Recorded before the switch is thrown: it is the intent."""
+
+    VERB: ClassVar[str] = "drill"
+    phase: int
+    name: str
+    within_s: float
+    """Real seconds that the rollback may take."""
+    reason: str
+    """What shows that V1 can take everyone."""
+    by: str = ""
+    """Who asked; empty where the plan did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillPassed(Event):
+    """Everyone was on V1 in time, and goes back to the phase's split: it is the intent to raise."""
+
+    phase: int
+    name: str
+    took_s: float
+    """Real seconds from the command to the last node's confirmation."""
+    last_v2_s: float
+    """Real seconds from the command to the start of the last request given to V2; 0 where none came after it."""
+    within_s: float
+    lasted_s: float
+    """Real seconds for which everyone was kept on V1, until it was shown that V2 was given nothing."""
+    nodes: dict[str, str]
+    """What each node said: `v1`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillFailed(Event):
+    """The drill did not show what it was to show. A rollback follows: everyone stays on V1."""
+
+    phase: int
+    name: str
+    reason: str
+    took_s: float | None = None
+    """As in DrillPassed; None where it isn't known."""
+    last_v2_s: float | None = None
+    nodes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

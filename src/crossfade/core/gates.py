@@ -20,6 +20,8 @@ class Surroundings:
     """The rollback connection answered on every node; None where nobody asked."""
     drift: str | None = None
     """How the proxy differs from what is wanted and could not be set right; None where it doesn't."""
+    no_drill: str | None = None
+    """Why a drill can't begin now, in a phase whose plan has one; None where it can, or none is planned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def _status(gate: Gate, verdict: Verdict, evidence: str, left_s: float | None = 
 
 
 def _soak(gate: Gate, look: _Look) -> GateStatus:
-    lasted = look.now - look.rollout.phase_since
+    lasted = look.rollout.lasted(look.rollout.phase_since, look.now)
     left = gate.for_s - lasted
     text = f"{duration(max(0.0, lasted))} of {duration(gate.for_s)}"
     if left <= 0:
@@ -80,7 +82,7 @@ def _for_as_long(gate: Gate, look: _Look, since: float | None, what: str, otherw
         return _status(gate, Verdict.BLIND, f"can't be seen: {look.blind}")
     if since is None:
         return _status(gate, Verdict.INCONCLUSIVE, otherwise, gate.for_s)
-    held = max(0.0, look.now - max(since, look.rollout.phase_since))
+    held = max(0.0, look.rollout.lasted(since, look.now))
     text = f"{what} for {duration(held)} of {duration(gate.for_s)}"
     if held >= gate.for_s:
         return _status(gate, Verdict.PASS, text, 0.0)
@@ -166,6 +168,28 @@ def _rollback_ready(gate: Gate, look: _Look) -> GateStatus:
             return _status(gate, Verdict.BLIND, "nobody has asked the proxy yet")
 
 
+def drill_due_in_s(phase: Phase, rollout: Rollout, now: float) -> float | None:
+    """Return the plan seconds until the phase's drill is due, 0 once it is; None where none is left to be done."""
+    if phase.drill is None or rollout.drilled_phase == rollout.phase:
+        return None
+    return max(0.0, phase.drill.after_s - rollout.lasted(rollout.phase_since, now))
+
+
+def _drill_passed(gate: Gate, look: _Look) -> GateStatus:
+    rollout = look.rollout
+    reached = enumerate(look.plan.phases[: rollout.phase + 1])
+    asked = [index for index, phase in reached if any(own.kind is gate.kind for own in phase.own_gates)]
+    if rollout.drilled_phase is not None and rollout.drilled_phase >= max(asked, default=rollout.phase):
+        return _status(gate, Verdict.PASS, rollout.drilled or "", 0.0)
+    left = drill_due_in_s(look.phase, rollout, look.now)
+    if left is None:
+        return _status(gate, Verdict.INCONCLUSIVE, f"waits for: crossfade drill {rollout.name}")
+    if left > 0:
+        return _status(gate, Verdict.INCONCLUSIVE, f"the plan's drill begins in {duration(left)}", left)
+    waits = f"can't begin: {look.around.no_drill}" if look.around.no_drill else "due"
+    return _status(gate, Verdict.INCONCLUSIVE, f"the plan's drill: {waits}")
+
+
 def _approved(gate: Gate, look: _Look) -> GateStatus:
     if look.rollout.approved_by is not None:
         return _status(gate, Verdict.PASS, f"by {look.rollout.approved_by}", 0.0)
@@ -182,5 +206,6 @@ _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
     GateKind.NO_V1_REQUESTS: _no_v1_requests,
     GateKind.NO_CASCADING_FAILURES: _no_cascading_failures,
     GateKind.ROLLBACK_READY: _rollback_ready,
+    GateKind.DRILL_PASSED: _drill_passed,
     GateKind.APPROVED: _approved,
 }

@@ -5,6 +5,9 @@ COMPLETED or ABORTED. ROLLED_BACK is a rest, not an end: a retry goes on from a 
 assignment. A rollback is allowed in every state that can have users on V2; a completed rollout can still be
 rolled back, because V1 is still there.
 
+DRILLING is a rollback done on purpose: everyone is on V1 until the drill has passed. Only that leads back to the
+split; whatever else happens meanwhile ends in a rollback.
+
 Holding is no state: the engine holds by not promoting, and goes on looking.
 """
 
@@ -22,15 +25,17 @@ class State(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     PAUSED = "paused"
+    DRILLING = "drilling"
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"
     COMPLETED = "completed"
 
 
-_P, _R, _H, _B, _A, _C = (
+_P, _R, _H, _D, _B, _A, _C = (
     State.PENDING,
     State.RUNNING,
     State.PAUSED,
+    State.DRILLING,
     State.ROLLED_BACK,
     State.ABORTED,
     State.COMPLETED,
@@ -47,6 +52,11 @@ TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
     (_R, e.GateApproved): _R,
     (_R, e.HoldBegan): _R,
     (_R, e.HoldEnded): _R,
+    (_R, e.DrillStarted): _D,
+    (_D, e.DrillPassed): _R,
+    (_D, e.DrillFailed): _D,
+    (_D, e.RolledBack): _B,
+    (_D, e.Aborted): _A,
     (_H, e.Resumed): _R,
     (_H, e.RolledBack): _B,
     (_H, e.Aborted): _A,

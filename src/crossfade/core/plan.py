@@ -248,6 +248,8 @@ class GateKind(StrEnum):
     """`no cascading failures`: while the dependency failed, V2's own failures stayed on target."""
     ROLLBACK_READY = "rollback_ready"
     """`rollback ready`: the proxy's rollback connection answers and every node reports the wanted state."""
+    DRILL_PASSED = "drill_passed"
+    """`drill passed`: a rollback on purpose was done in this phase, and in time."""
     APPROVED = "approved"
     """`approved by a person`."""
 
@@ -265,6 +267,22 @@ class Gate:
     """How long it must have held without a break, up to now."""
 
 
+DRILL_WITHIN_S = 60.0
+"""What a rollback may take where the plan says nothing else (R16)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillStep:
+    """A rollback on purpose, as a step of a phase."""
+
+    after_s: float
+    """Plan seconds after the phase was entered; later where it can't be begun then."""
+    within_s: float = DRILL_WITHIN_S
+    """Real seconds from the command to the last confirmation, and to V2's last request."""
+    v1_capacity: float | None = None
+    """Requests per plan second that V1 may be given in all; None: whatever it has been seen to answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """A part of the plan with one target split."""
@@ -280,6 +298,7 @@ class Phase:
     own_gates: tuple[Gate, ...] = ()
     margin: float = 1.25
     """How many times V1's rate V2 must be shown to be below (non-inferiority)."""
+    drill: DrillStep | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

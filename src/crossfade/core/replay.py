@@ -14,7 +14,7 @@ from enum import StrEnum
 import orjson
 
 from crossfade.core import events as e
-from crossfade.core.decide import Complete, Decision, Promote, RollBack
+from crossfade.core.decide import Complete, Decision, Drill, Promote, RollBack
 from crossfade.core.evidence import book
 from crossfade.core.jsonable import to_json
 from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_look, decide_window, digest, record
@@ -25,6 +25,7 @@ from crossfade.core.rollout import Rollout, evolve
 _ACTS: dict[type[e.Event], str] = {
     e.RolledBack: RollBack.__name__,
     e.PhasePromoted: Promote.__name__,
+    e.DrillStarted: Drill.__name__,
     e.RolloutCompleted: Complete.__name__,
 }
 """What moves users or ends a rollout, and the command that asks for it."""
@@ -167,11 +168,12 @@ class Replay:
                     self._enter()
                 case _:
                     pass
+            self._evidence = book.stay_away(self._evidence, self.rollout.away)
 
     def _explain(self, event: e.Event) -> None:
         """Note an act of the evidence that no look has asked for."""
         command = _ACTS.get(type(event))
-        by_people = getattr(event, "by", "") or getattr(event, "trigger", "") in ("person", "proxy")
+        by_people = getattr(event, "by", "") or getattr(event, "trigger", "") in ("person", "proxy", "drill")
         if command is None or by_people:
             return
         if command not in self._asked:

@@ -10,11 +10,14 @@ from crossfade.core import events as e
 from crossfade.core.machine import State, next_state
 from crossfade.core.plan import Plan
 from crossfade.core.split import NOBODY, Split
+from crossfade.core.words import duration
 
 _NEW_GENERATION = (
     e.RolloutStarted,
     e.ControllerStarted,
     e.PhasePromoted,
+    e.DrillStarted,
+    e.DrillPassed,
     e.RolledBack,
     e.Retried,
     e.Aborted,
@@ -49,7 +52,17 @@ class Rollout:
     rollback_at: float | None = None
     rollbacks: int = 0
     rollback_generation: int = 0
-    """Of the latest rollback recorded; a switch thrown under a later one is news."""
+    """Of the latest rollback recorded, drills included; a switch thrown under a later one is news."""
+    away_since: float | None = None
+    """Plan time at which the latest drill put everyone on V1."""
+    away_until: float | None = None
+    """Plan time at which that drill's end was confirmed; None while everyone is away."""
+    away_s: float = 0.0
+    """Plan seconds that drills have taken from the present phase."""
+    drilled: str | None = None
+    """What the latest drill that passed has shown, in this attempt."""
+    drilled_phase: int | None = None
+    """Index of the phase in which it passed."""
     attempt: int = 1
     """Counts retries; evidence is gathered anew in each attempt."""
     alerts: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +77,17 @@ class Rollout:
     @property
     def wanted_killed(self) -> bool:
         """Tell whether the proxy ought to put everybody on V1, cohorts and overrides included."""
-        return self.state in (State.ROLLED_BACK, State.ABORTED)
+        return self.state in (State.DRILLING, State.ROLLED_BACK, State.ABORTED)
+
+    @property
+    def away(self) -> tuple[float, float | None] | None:
+        """Return when the latest drill of this attempt began and ended (None: not yet)."""
+        return None if self.away_since is None else (self.away_since, self.away_until)
+
+    def lasted(self, since: float, now: float) -> float:
+        """Return the plan seconds of the present phase from `since` to `now`, without those that a drill took."""
+        away = self.away_s if self.away_until is not None and since < self.away_until else 0.0
+        return now - max(since, self.phase_since) - away
 
 
 def evolve(rollout: Rollout, event: e.Event) -> Rollout:
@@ -82,8 +105,7 @@ def evolve(rollout: Rollout, event: e.Event) -> Rollout:
         case e.PhasePromoted():
             return _enter(new, event.phase, event.at)
         case e.Retried():
-            fresh = replace(new, attempt=new.attempt + 1, rollback_reason=None, rollback_at=None, alerts={})
-            return _enter(fresh, event.phase, event.at)
+            return _enter(_begin_attempt(new), event.phase, event.at)
         case e.RolledBack():
             generation = max(new.generation, event.generation)
             return replace(
@@ -104,7 +126,11 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
     """Return the state after an event that moves nobody."""
     match event:
         case e.SplitApplied():
-            return replace(new, applied_generation=event.generation)
+            return _confirmed(new, event)
+        case e.DrillStarted():
+            return replace(new, rollback_generation=new.generation, away_since=event.at, away_until=None)
+        case e.DrillPassed():
+            return replace(new, drilled=_shown(event), drilled_phase=event.phase)
         case e.HoldBegan():
             since = event.at if new.held is None else new.held_since
             return replace(new, held=event.reason, held_kind=event.kind, held_since=since)
@@ -121,8 +147,37 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return new
 
 
+def _confirmed(rollout: Rollout, event: e.SplitApplied) -> Rollout:
+    new = replace(rollout, applied_generation=event.generation)
+    if event.killed or rollout.away_since is None or rollout.away_until is not None:
+        return new
+    return replace(new, away_until=event.at, away_s=rollout.away_s + event.at - rollout.away_since)
+
+
+def _shown(drill: e.DrillPassed) -> str:
+    last = f"V2's last request {drill.last_v2_s:.2g} s" if drill.last_v2_s > 0 else "no request to V2"
+    return (
+        f"in {drill.name}: every node had confirmed {drill.took_s:.2g} s after the command and {last} after it, "
+        f"limit {duration(drill.within_s)}; everyone was on V1 for {duration(drill.lasted_s)}"
+    )
+
+
+def _begin_attempt(rollout: Rollout) -> Rollout:
+    return replace(
+        rollout,
+        attempt=rollout.attempt + 1,
+        rollback_reason=None,
+        rollback_at=None,
+        alerts={},
+        away_since=None,
+        away_until=None,
+        drilled=None,
+        drilled_phase=None,
+    )
+
+
 def _enter(rollout: Rollout, phase: int, at: float) -> Rollout:
-    return replace(_released(rollout), phase=phase, phase_since=at, approved_by=None)
+    return replace(_released(rollout), phase=phase, phase_since=at, approved_by=None, away_s=0.0)
 
 
 def _released(rollout: Rollout) -> Rollout:

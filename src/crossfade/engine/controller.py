@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.core import events as e
@@ -19,6 +19,7 @@ from crossfade.core.decide import (
     Command,
     Complete,
     Decision,
+    Drill,
     EndHold,
     Promote,
     RaiseAlert,
@@ -26,12 +27,14 @@ from crossfade.core.decide import (
 )
 from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
-from crossfade.core.gates import Surroundings
+from crossfade.core.gates import Surroundings, drill_due_in_s
 from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_look, decide_window, digest, record
 from crossfade.core.machine import State, allowed, refusal
 from crossfade.core.observation import Observation
 from crossfade.core.plan import Plan
 from crossfade.core.rollout import Rollout
+from crossfade.core.split import Version
+from crossfade.engine import drill
 from crossfade.engine.apply import Drift, apply, compare, wanted_state
 from crossfade.engine.journal import Journal
 from crossfade.engine.lease import LeaseKeeper
@@ -131,26 +134,13 @@ class Controller:
         self._looked: int | None = None
         """The last tick at which a look was kept."""
         self._observed_at = float("-inf")
+        self._drill: drill.Drill | None = None
+        """The one that this controller has begun."""
 
     @property
     def rollout(self) -> Rollout:
         """Return the rollout as of its latest event."""
         return self._journal.rollout
-
-    @property
-    def unwritten(self) -> Sequence[StoredEvent]:
-        """Return the events of the rollout that the store has not taken yet."""
-        return self._journal.waiting
-
-    @property
-    def taken_over(self) -> bool:
-        """Tell whether another controller was seen to begin after this one."""
-        return self._journal.taken_over is not None
-
-    @property
-    def last_tick(self) -> int | None:
-        """Return the number of the last tick that the evidence includes."""
-        return self._evidence.watch.last_number
 
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Have a listener told of each event that is recorded, from now on."""
@@ -261,6 +251,8 @@ class Controller:
                 await self._mend_drift()
             decision = await self._look(stored)
             await self._carry_out(decision.commands, before)
+            if self.rollout.state is State.DRILLING and self._rollbacks == before:
+                await self._go_on_drilling()
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -292,16 +284,18 @@ class Controller:
         kept = None if fresh else await self._parts.store.evidence(self.plan.name)
         attempt, _, state = (kept[1] if kept else b"").partition(b"\n")
         rollout = self.rollout
+        if kept:
+            self._evidence = book.load(self.plan, state)
         if attempt != str(rollout.attempt).encode():
             self._evidence = self._begin_evidence(rollout.phase, now)
             return
-        self._evidence, self._attempt = book.load(self.plan, state), rollout.attempt
+        self._attempt = rollout.attempt
         if self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
         self._attempt = self.rollout.attempt
-        return begin_attempt(self.plan, phase, at, self._speed)
+        return book.go_on_loaded(begin_attempt(self.plan, phase, at, self._speed), self._evidence)
 
     def _closed_ticks(self) -> Sequence[Tick]:
         try:
@@ -344,8 +338,10 @@ class Controller:
     async def _look(self, unkept: str | None) -> Decision:
         """Read the evidence and decide; what was looked at is kept as soon as the store can."""
         drift = "; ".join(f"{name}: {what}" for name, what in self._drift().unreachable) or None
-        self.around = Surroundings(rollback_ready=await self._parts.switch.ready(), drift=drift)
-        now = self._now()
+        ready, now = await self._parts.switch.ready(), self._now()
+        due = drill_due_in_s(self.plan.phases[self.rollout.phase], self.rollout, now) == 0.0
+        no_drill = self._why_no_drill(ready=ready) if due else None
+        self.around = Surroundings(rollback_ready=ready, drift=drift, no_drill=no_drill)
         look = Look(
             at=now,
             # What has not had the time to arrive is not missing.
@@ -396,6 +392,8 @@ class Controller:
                     await self._roll_back_now(command, by="")
                 case Promote():
                     await self._enter(command.phase, command.reason, by="")
+                case Drill():
+                    await self._begin_drill(command.reason, by="")
                 case Complete():
                     await self._journal.record(e.RolloutCompleted(at=now, reason=command.reason))
                 case BeginHold():
@@ -416,6 +414,57 @@ class Controller:
         self._evidence = book.enter_phase(self.plan, self._evidence, phase, now)
         if self._rollbacks == before:
             await self._assert_wanted()
+
+    def _why_no_drill(self, *, ready: bool) -> str | None:
+        load = self._evidence.watch.load
+        return drill.why_not(self.plan, self.rollout, load, ready=ready, speed=self._speed)
+
+    async def _begin_drill(self, reason: str, by: str) -> None:
+        """Record the intent, throw the switch; the ticks that follow judge it."""
+        self._must_not_be_fenced()
+        before = self._rollbacks
+        load = self._evidence.watch.load
+        intent = drill.started(self.plan, self.rollout, load, now=self._now(), by=by, reason=reason)
+        await self._journal.record(intent)
+        if self._rollbacks != before:
+            return
+        parts = self._parts
+        generation, late_s = self.rollout.generation, parts.telemetry.lateness_s
+        self._drill = await drill.throw(intent, generation, parts.switch, parts.clock, late_s)
+
+    async def _go_on_drilling(self) -> None:
+        """End a drill that has shown what it can: back to the split where it passed, else rolled back for good.
+
+        One that an earlier controller began, or whose beginning this one wasn't told of, has shown nothing.
+        """
+        running = self._drill
+        if running is None or running.commanded < (self.rollout.away_since or 0.0):
+            await self._end_drill(f"the controller stopped in the middle of the drill in {self._phase_name}")
+            return
+        ended = running.judge(self._given(), self._parts.clock)
+        if ended is None:
+            return
+        if isinstance(ended, e.DrillFailed):
+            await self._journal.record_done(ended)
+            await self._end_drill(f"the drill in {ended.name} failed: {ended.reason}")
+            return
+        self._must_not_be_fenced()
+        await self._journal.record(ended)
+        await self._assert_wanted()
+
+    async def _end_drill(self, reason: str) -> None:
+        await self._roll_back_now(RollBack(trigger="drill", reason=reason), by="")
+
+    def _given(self) -> Mapping[Version, float]:
+        try:
+            return self._parts.telemetry.last_given()
+        except Exception:  # what can't be seen is not shown
+            log.exception("telemetry failed")
+            return {}
+
+    @property
+    def _phase_name(self) -> str:
+        return self.plan.phases[self.rollout.phase].name
 
     async def _assert_wanted(self) -> None:
         """Set the wanted state and record that it was read back; a rollback that came meanwhile wins."""
@@ -456,6 +505,7 @@ class Controller:
             self._evidence = self._begin_evidence(rollout.phase, rollout.phase_since)
         elif self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
+        self._evidence = book.stay_away(self._evidence, rollout.away)
 
     def _fence(self, reason: str) -> None:
         self.fenced = reason
@@ -503,7 +553,7 @@ class Controller:
 
         Tells whether it did.
         """
-        acting = self.rollout.state in (State.RUNNING, State.PAUSED, State.COMPLETED)
+        acting = self.rollout.state in (State.RUNNING, State.PAUSED, State.DRILLING, State.COMPLETED)
         if self.fenced or self._rolling or self._asleep or not acting:
             return False
         for seconds in self.pace.gross_s:
@@ -583,6 +633,23 @@ class Controller:
             self._must_be_at(revision)
             event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason)
             return await self._journal.record(event)
+
+    async def drill(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
+        """Roll back on purpose; returns once everyone is on V1, and the ticks that follow judge it and return.
+
+        Raises ConflictError, and changes nothing, where a drill can't begin now.
+        """
+        async with self._acting:
+            self._must_not_be_fenced()
+            self._must_be_at(revision)
+            self._must_allow(e.DrillStarted)
+            refused = self._why_no_drill(ready=await self._parts.switch.ready())
+            if self.rollout.held is not None:
+                refused = f"the engine holds: {self.rollout.held}"
+            if refused is not None:
+                raise ConflictError(f"no drill now: {refused}")
+            await self._begin_drill(reason or "by hand", by)
+            return self.rollout
 
     async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired.

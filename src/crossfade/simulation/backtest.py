@@ -31,7 +31,7 @@ from crossfade.core.rollout import Rollout, evolve
 from crossfade.core.split import Split
 from crossfade.core.words import percent
 from crossfade.errors import UsageError
-from crossfade.simulation.carry import event_of
+from crossfade.simulation.carry import events_of
 from crossfade.simulation.recording import Header, RecordedTick, Segment
 
 RECORDING = "the recording"
@@ -204,7 +204,8 @@ class _Run:
         _, decision = decide_look(self.plan, self.rollout, self.evidence, look)
         self._note(at, decision.outcome.value, decision.sentence)
         for command in decision.commands:
-            self._record(event_of(self.plan, command, at), Came.DECIDED)
+            for event in events_of(self.plan, self.rollout, command, at):
+                self._record(event, Came.DECIDED)
         for window in recorded.windows:
             self._window(window.at, window.tick)
 
@@ -226,7 +227,8 @@ class _Run:
         if decision is not None and self.rollout.state in _ACTING:
             self._note(at, decision.outcome.value, decision.sentence)
             for command in decision.commands:
-                self._record(event_of(self.plan, command, at), Came.DECIDED)
+                for event in events_of(self.plan, self.rollout, command, at):
+                    self._record(event, Came.DECIDED)
 
     # ── splits ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,8 @@ A run goes through a plan in slices of an hour and looks closer only where that 
 
 So decisions are those of a look after each tick of ten seconds, but for two things. Evidence of other kinds than first
 failures that passes its bar and falls back by more than e within one look is missed, and so are gates that pass for a
-part of an hour. Approvals are given as soon as all else has passed; a rollback ends a run.
+part of an hour. Approvals are given, and drills that the plan leaves to people are done, as soon as all
+else has passed. Every drill passes. A rollback ends a run.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from crossfade.core.decide import (
     Command,
     Complete,
     Decision,
+    Drill,
     Outcome,
     Promote,
     RollBack,
@@ -45,7 +47,7 @@ from crossfade.core.rollout import Rollout, evolve
 from crossfade.core.split import Version
 from crossfade.core.verdict import Verdict
 from crossfade.simulation import screen
-from crossfade.simulation.carry import event_of
+from crossfade.simulation.carry import events_of
 from crossfade.simulation.draws import Slice, World, tick
 from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
 from crossfade.simulation.register import Marked
@@ -260,7 +262,7 @@ class _Run:
         if parts[0].start < soaked:
             return False
         decision = self._decide(after, parts[-1].end)
-        return decision.outcome in (Outcome.PROMOTE, Outcome.COMPLETE) or self._waits_only_for_approval(decision)
+        return decision.outcome in (Outcome.PROMOTE, Outcome.COMPLETE) or bool(self._waits_only_for_people(decision))
 
     def _accept(self, after: book.EvidenceState, parts: Sequence[Slice]) -> None:
         self.evidence = after
@@ -401,8 +403,15 @@ class _Run:
 
     def _look(self, lasted: float) -> None:
         decision = self._decide(self.evidence, self.now)
-        if self._waits_only_for_approval(decision):
+        if decision.outcome is Outcome.DRILL:  # it passes in no time
+            self._carry_out(decision.commands[-1])
+            decision = self._decide(self.evidence, self.now)
+        wanted = self._waits_only_for_people(decision)
+        if GateKind.APPROVED in wanted:
             self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by="simulation", reason=""))
+        if GateKind.DRILL_PASSED in wanted:
+            self._carry_out(Drill(reason=""))
+        if wanted:
             decision = self._decide(self.evidence, self.now)
         if decision.outcome not in (Outcome.PROMOTE, Outcome.COMPLETE, Outcome.ROLL_BACK):
             self._note_waiting(decision, lasted)
@@ -412,9 +421,11 @@ class _Run:
     def _decide(self, evidence: book.EvidenceState, now: float) -> Decision:
         return decide(self.plan, self.rollout, book.read(self.plan, evidence, now), _AROUND, now)
 
-    def _waits_only_for_approval(self, decision: Decision) -> bool:
-        waiting = [gate.kind for gate in decision.gates if gate.verdict is not Verdict.PASS]
-        return waiting == [GateKind.APPROVED] and decision.outcome is Outcome.NOT_YET
+    def _waits_only_for_people(self, decision: Decision) -> frozenset[GateKind]:
+        """Return what people are waited for to do; nothing where other gates wait too."""
+        waiting = frozenset(gate.kind for gate in decision.gates if gate.verdict is not Verdict.PASS)
+        mine = waiting <= {GateKind.APPROVED, GateKind.DRILL_PASSED} and decision.outcome is Outcome.NOT_YET
+        return waiting if mine else frozenset()
 
     def _note_waiting(self, decision: Decision, lasted: float) -> None:
         soaked = self.rollout.phase_since + self.plan.phases[self.rollout.phase].soak_s
@@ -431,7 +442,8 @@ class _Run:
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, (Promote, Complete)):
             self._leave()
-        self._record(event_of(self.plan, command, self.now))
+        for event in events_of(self.plan, self.rollout, command, self.now):
+            self._record(event)
         if isinstance(command, Promote):
             self.evidence = book.enter_phase(self.plan, self.evidence, command.phase, self.now)
             self.phases.append(_Phase(self.plan.phases[command.phase].name, self.now))

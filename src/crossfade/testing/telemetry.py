@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.split import Version
 from crossfade.errors import CrossfadeError
 
 _KINDS = ("received", "lost", "malformed", "late")
@@ -18,6 +19,8 @@ class FakeTelemetry:
         self.lateness_s = 0.0
         self.recent_tick: Tick | None = None
         """What `recent` returns; None: nobody sent anything."""
+        self.given: dict[Version, float] = {}
+        """Plan time of the latest request that each version was given, as a proxy would have told."""
         self.start_error: CrossfadeError | None = None
         """Raised by `start`, as where the address is taken."""
         self.started = False
@@ -57,6 +60,10 @@ class FakeTelemetry:
     def recent(self, seconds: float) -> Tick:
         """Return `recent_tick`, whatever the seconds; an empty one where none is set."""
         return self.recent_tick or Tick(number=0, start=0.0, length=seconds, cells={})
+
+    def last_given(self) -> Mapping[Version, float]:
+        """Return `given`."""
+        return dict(self.given)
 
     def counters(self) -> Mapping[str, int]:
         """Return lines by kind."""

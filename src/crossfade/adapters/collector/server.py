@@ -12,6 +12,7 @@ from crossfade.adapters.collector.lines import Columns, read_lines
 from crossfade.adapters.collector.losses import Losses, follow
 from crossfade.adapters.collector.ticks import Ticks
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.split import Version
 from crossfade.errors import UnreachableError
 from crossfade.ports import Clock
 
@@ -117,6 +118,11 @@ class Collector:
             cells=self._ticks.recent(seconds),
             sources=frozenset({self._name}) if self._connections else frozenset(),
         )
+
+    def last_given(self) -> Mapping[Version, float]:
+        """Return when the latest request started that each version was given by assignment, plan time."""
+        self.flush()
+        return {version: self._clock.plan_time(us / 1e6) for version, us in self._ticks.last_given_us.items()}
 
     def counters(self) -> Mapping[str, int]:
         """Return lines since the start by kind, and what did not fit into a bound."""

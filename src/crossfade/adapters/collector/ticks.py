@@ -84,6 +84,8 @@ class Ticks:
         """Before this one, ticks are told of only where a proxy still had something to report."""
         self.next = self._due()
         self._recent: deque[_Bucket] = deque()
+        self.last_given_us: dict[Version, int] = {}
+        """Start of the latest request that each version was given by assignment, microseconds since the epoch."""
         self.late = 0
         self.unreadable = 0
         self.users_not_kept = 0
@@ -113,6 +115,7 @@ class Ticks:
         self._headers.forget()
         batch = self._work_out(columns, since_us)
         bucket = self._bucket()
+        self._note_given(batch)
         self._count_unused(batch)
         self._add_answers(batch, bucket)
         self._add_latencies(batch)
@@ -160,6 +163,14 @@ class Ticks:
         offsets = (start_us - start_us[0]) / 1e6 * self._clock.speed
         numbers: NDArray[np.int64] = np.clip((base + offsets) // self.tick_s, -_FAR, _FAR).astype(np.int64)
         return numbers
+
+    def _note_given(self, batch: _Batch) -> None:
+        somebodys = flags(g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
+        for version in Version:
+            given = flags(a.version is version and not a.override for a in batch.arms)[batch.arm] & somebodys
+            starts = batch.columns.start_us[given]
+            if len(starts):
+                self.last_given_us[version] = max(self.last_given_us.get(version, 0), int(starts.max()))
 
     def _count_unused(self, batch: _Batch) -> None:
         somebodys = flags(g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]

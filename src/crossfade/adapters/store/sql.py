@@ -280,13 +280,17 @@ class SqlStore:
 
     def _look(self, row: sa.Row[Any], what: str) -> KeptLook:
         trouble = {} if row.trouble is None else self._loads(row.trouble, what)
-        drift, unkept = trouble.get("drift"), trouble.get("unkept")
+        drift, unkept, no_drill = trouble.get("drift"), trouble.get("unkept"), trouble.get("no_drill")
         look = Look(
             at=row.at,
             due=row.due,
             revision=row.revision,
             tick=row.tick,
-            around=Surroundings(rollback_ready=row.rollback_ready, drift=None if drift is None else str(drift)),
+            around=Surroundings(
+                rollback_ready=row.rollback_ready,
+                drift=None if drift is None else str(drift),
+                no_drill=None if no_drill is None else str(no_drill),
+            ),
             unkept=None if unkept is None else str(unkept),
             window=None if row.window is None else self._tick(row.window, what),
         )
@@ -356,7 +360,8 @@ def _tick_row(rollout: str, kept: KeptTick) -> dict[str, object]:
 
 def _look_row(rollout: str, kept: KeptLook) -> dict[str, object]:
     look = kept.look
-    trouble = {"drift": look.around.drift, "unkept": look.unkept}
+    told = {"drift": look.around.drift, "no_drill": look.around.no_drill, "unkept": look.unkept}
+    trouble = {name: value for name, value in told.items() if value is not None}
     return {
         "rollout": rollout,
         "at": look.at,
@@ -364,7 +369,7 @@ def _look_row(rollout: str, kept: KeptLook) -> dict[str, object]:
         "revision": look.revision,
         "tick": look.tick,
         "rollback_ready": look.around.rollback_ready,
-        "trouble": to_json(trouble).decode() if any(value is not None for value in trouble.values()) else None,
+        "trouble": to_json(trouble).decode() if trouble else None,
         "window": None if look.window is None else encode_tick(look.window),
         "outcome": kept.outcome,
         "digest": kept.digest,

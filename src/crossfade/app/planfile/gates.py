@@ -29,9 +29,10 @@ _OF_V2 = frozenset(
         GateKind.NO_CRITICAL_ERRORS,
         GateKind.NO_STUCK_BREAKER,
         GateKind.NO_CASCADING_FAILURES,
+        GateKind.DRILL_PASSED,
     }
 )
-"""Gates that look at V2's answers."""
+"""Gates that need somebody on V2."""
 
 
 def read_gates(section: Section, context: Context, split: Split | None) -> tuple[Gate, ...]:

@@ -8,11 +8,13 @@ from crossfade.app.planfile.fields import Field, Section, suggest
 from crossfade.app.planfile.gates import inherit, read_gates
 from crossfade.app.planfile.shares import EVERYONE_ELSE
 from crossfade.app.planfile.source import Entries
-from crossfade.core.plan import Gate, Phase
+from crossfade.core.plan import DRILL_WITHIN_S, DrillStep, Gate, Phase
 from crossfade.core.split import BUCKETS, Split
 from crossfade.core.words import duration, percent
 
-PHASE_KEYS = ("name", "split", "cohort", "users", "soak", "margin", "promote when", "then")
+PHASE_KEYS = ("name", "split", "cohort", "users", "soak", "margin", "drill", "promote when", "then")
+DRILL_KEYS = ("after", "within", "v1 capacity")
+_DRILL_EXAMPLE = "{after: 1d, within: 60s}"
 _EXAMPLE = "{name: canary, split: 5%, soak: 1w}"
 DEFAULT_MARGIN = 1.25
 _ROOM = 0.25
@@ -43,6 +45,7 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
     own = read_gates(section, context, aimed)
     gates = inherit(context.inherited, own)
     soak = _soak(section, gates, context, own)
+    drill = _drill(section, aimed, soak)
     _then(section)
     for gate in own:
         context.given_by.setdefault(gate.text, name or "?")
@@ -51,7 +54,9 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
         context.split, context.target, context.name = aimed, target, name or "?"
     if name is None or soak is None or aimed is None:
         return None
-    return Phase(name=name, split=aimed, target=target, soak_s=soak, gates=gates, own_gates=own, margin=margin)
+    return Phase(
+        name=name, split=aimed, target=target, soak_s=soak, gates=gates, own_gates=own, margin=margin, drill=drill
+    )
 
 
 def _name(section: Section, seen: dict[str, int]) -> str | None:
@@ -194,6 +199,27 @@ def _soak(section: Section, gates: tuple[Gate, ...], context: Context, own: tupl
             f"write soak: {duration(longest.for_s)} or more"
         )
     return soak
+
+
+def _drill(section: Section, split: Split | None, soak: float | None) -> DrillStep | None:
+    """Return the phase's drill, noting where nobody could be drilled with or it would come after the soak."""
+    value = section.get("drill")
+    inner = value.section(DRILL_KEYS, _DRILL_EXAMPLE) if value else None
+    if value is None or inner is None:
+        return None
+    after_field = inner.require("after", "1d")
+    after = after_field.parse(quantities.positive_duration) if after_field else None
+    within = inner.parse("within", quantities.positive_duration, DRILL_WITHIN_S)
+    capacity = inner.parse("v1 capacity", quantities.rate, None)
+    if split is not None and not shares.anyone_on_v2(split):
+        value.problem(
+            "nobody is on V2 in this phase, so a rollback would move nobody; put the drill into a later phase"
+        )
+    if after_field is None or after is None:
+        return None
+    if soak is not None and after >= soak:
+        after_field.problem(f"the drill would begin after the soak of {duration(soak)}; write less, such as 1d")
+    return DrillStep(after_s=after, within_s=within, v1_capacity=capacity)
 
 
 def _then(section: Section) -> None:

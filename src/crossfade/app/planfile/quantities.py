@@ -16,6 +16,7 @@ _PERCENT = re.compile(rf"({_NUMBER}) ?%")
 _PLAIN = re.compile(_NUMBER)
 _DURATION = re.compile("".join(rf"(?:({_NUMBER}){unit} ?)?" for unit in "wdhms"))
 _MILLISECONDS = re.compile(rf"({_NUMBER}) ?(ms|s)")
+_RATE = re.compile(rf"({_NUMBER}) ?/ ?s")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,11}")
 _SECONDS = (WEEK, DAY, HOUR, MINUTE, 1.0)
 _YEAR = 366 * DAY
@@ -83,6 +84,14 @@ def positive_duration(text: str) -> float:
     if seconds > _YEAR:
         raise ValueError(f"{text} is more than a year; write a shorter time, such as 1w")
     return seconds
+
+
+def rate(text: str) -> float:
+    """Return requests per second, written as `400/s`; more than none."""
+    match = _RATE.fullmatch(text)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is no rate; write how many requests a second, such as 400/s")
+    return float(match[1])
 
 
 def milliseconds(text: str) -> float:

@@ -139,6 +139,7 @@ def _phase() -> dict[str, Any]:
             "cohort": _any_text("Cohort that the users are drawn from first; at 0% all of it is on V2."),
             "users": about,
             "soak": _text(_TIME, "Least time the phase lasts, such as 1w."),
+            "drill": _drill(),
             "margin": {"type": "number", "exclusiveMinimum": 1, "maximum": 100},
             "promote when": {
                 "type": "array",
@@ -147,6 +148,17 @@ def _phase() -> dict[str, Any]:
             },
         },
         ["name", "split"],
+    )
+
+
+def _drill() -> dict[str, Any]:
+    return _object(
+        {
+            "after": _text(_TIME, "When the drill begins, counted from the phase's begin, such as 1d."),
+            "within": _text(_TIME, "Real time that the rollback may take; default 1m."),
+            "v1 capacity": _text(rf"{_NUMBER} ?/ ?s", "Requests per second that V1 may be given in all: 400/s."),
+        },
+        ["after"],
     )
 
 
@@ -159,6 +171,7 @@ def _gates() -> tuple[str, ...]:
         rf"stable( for {_TIME})?",
         "no cascading failures",
         "rollback ready",
+        "drill passed",
         rf"no [vV]1 requests for {_TIME}",
         "approved by a person",
     )

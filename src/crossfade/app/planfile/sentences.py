@@ -47,6 +47,7 @@ start: NAME " on target"i -> on_target
      | "stable"i [" for "i DURATION] -> stable
      | "no cascading failures"i -> no_cascading_failures
      | "rollback ready"i -> rollback_ready
+     | "drill passed"i -> drill_passed
      | "no v1 requests for "i DURATION -> no_v1_requests
      | "approved by a person"i -> approved
 NAME: /[A-Za-z][A-Za-z0-9_]*/
@@ -72,12 +73,13 @@ GATE_FORMS = (
     "stable",
     "no cascading failures",
     "rollback ready",
+    "drill passed",
     "no v1 requests for 1d",
     "approved by a person",
 )
 STABLE_S = 86_400.0
 """What `stable` alone means: for the last 24 h."""
-_NOT_YET = ("rehearsal passed", "drill passed", "peak load passed")
+_NOT_YET = ("rehearsal passed", "peak load passed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

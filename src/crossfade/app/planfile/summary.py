@@ -8,7 +8,7 @@ from textwrap import wrap
 from crossfade.app.planfile.lint import lint, population
 from crossfade.app.planfile.metrics import say
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
-from crossfade.core.plan import Comparison, Key, KeySource, Limit, Metric, MetricKind, Phase, Plan
+from crossfade.core.plan import Comparison, DrillStep, Key, KeySource, Limit, Metric, MetricKind, Phase, Plan
 from crossfade.core.split import BUCKETS
 from crossfade.core.words import duration, percent
 
@@ -81,8 +81,14 @@ def _gates(plan: Plan) -> str:
     lines = ["to leave a phase: its soak, its gates, and those of the phases before"]
     for phase in plan.phases:
         own = "; ".join(gate.text for gate in phase.own_gates) or "(none of its own)"
+        own += f"; {_drill(phase.drill)}" if phase.drill else ""
         lines.append(_fold(f"  {phase.name:{width}}  {own}", " " * (width + 4)))
     return "\n".join(lines)
+
+
+def _drill(step: DrillStep) -> str:
+    capacity = "" if step.v1_capacity is None else f", V1 may be given {step.v1_capacity:g}/s"
+    return f"a drill after {duration(step.after_s)}, within {duration(step.within_s)}{capacity}"
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:

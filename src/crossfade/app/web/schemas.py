@@ -161,6 +161,8 @@ class Status(Said):
     attempt: int
     rollbacks: int
     rollback_reason: str | None
+    drilled: str | None
+    """What the latest drill that passed has shown, in this attempt."""
     phase: PhaseNow
     split: SplitView
     weight: float

@@ -65,6 +65,12 @@ VERBS: tuple[Verb, ...] = (
         lambda c, ask, by, at: c.rollback(by, ask.reason, revision=at),
     ),
     Verb(
+        "drill",
+        Role.OPERATOR,
+        "Roll back on purpose, and return to the split once it is shown to have worked.",
+        lambda c, ask, by, at: c.drill(by, ask.reason, revision=at),
+    ),
+    Verb(
         "retry",
         Role.OPERATOR,
         "Start again after a rollback, with the same assignment and new evidence.",

@@ -37,9 +37,11 @@ __all__ = [
     "begin",
     "dump",
     "enter_phase",
+    "go_on_loaded",
     "gross",
     "load",
     "read",
+    "stay_away",
 ]
 
 _RECENT_S = 600.0
@@ -89,6 +91,24 @@ def enter_phase(plan: Plan, state: EvidenceState, phase_index: int, at: float) -
         shown_at={},
         watch=watch.begin_phase(replace(state.watch, begun_at=at) if retried else state.watch),
     )
+
+
+def go_on_loaded(state: EvidenceState, before: EvidenceState) -> EvidenceState:
+    """Return a new attempt's book that knows what V1 was seen to answer before: a retry doesn't change V1."""
+    return replace(state, watch=replace(state.watch, load=before.watch.load))
+
+
+def stay_away(state: EvidenceState, away: tuple[float, float | None] | None) -> EvidenceState:
+    """Return the book that compares nothing in the ticks of a drill, from its begin to its end (None: not over)."""
+    return state if state.away == away else replace(state, away=away)
+
+
+def _on_purpose(state: EvidenceState, tick: Tick) -> bool:
+    """Tell whether a drill lies in a tick, in whole or in part."""
+    if state.away is None:
+        return False
+    since, until = state.away
+    return tick.start + tick.length > since and (until is None or tick.start < until)
 
 
 def _next_pace(state: EvidenceState, *, retried: bool) -> Pace:
@@ -194,8 +214,11 @@ def _entries(layout: Layout, ready: Sequence[tuple[int, int, Floats]]) -> Entrie
 
 def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide: Floats) -> list[tuple[int, Floats]]:
     """Fold one tick; fill its row of `wide` and return the counts that became comparable, by region slot."""
-    in_phase = tick.start >= state.phase_at
+    drilling = _on_purpose(state, tick)
+    in_phase = tick.start >= state.phase_at and not drilling
     fold.watch = watch.see(plan, fold.watch, tick, phase=state.phase, in_phase=in_phase)
+    if drilling:
+        fold.watch = watch.pass_over(fold.watch, tick)
     if not in_phase or not tick.sources:
         return []
     layout, split = state.layout, plan.phases[state.phase].split

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from crossfade.core.evidence.collect import Pool, Regions
+from crossfade.core.evidence.load import Load
 from crossfade.core.evidence.outcomes import Pools, Waiting
 from crossfade.core.evidence.pace import Pace
 from crossfade.core.evidence.ratio import Floats
@@ -80,6 +81,8 @@ class EvidenceState:
     pace: Pace = field(default_factory=Pace)
     share: Share = field(default_factory=Share)
     breached_since: Mapping[str, float] = field(default_factory=dict)
+    away: tuple[float, float | None] | None = None
+    """Plan time at which the latest drill began and ended (None: not yet); its ticks belong to no comparison."""
     shown_at: Mapping[str, float] = field(default_factory=dict)
     """When a rollback guardrail was first shown breached in this phase: harm once shown stays shown."""
     watch: Watch
@@ -121,6 +124,7 @@ def dump(state: EvidenceState) -> bytes:
         "share": {**_fields(state.share), "phase": {name: c.tolist() for name, c in state.share.phase.items()}},
         "breached_since": dict(state.breached_since),
         "shown_at": dict(state.shown_at),
+        "away": state.away,
         "watch": asdict(state.watch),
     }
     return orjson.dumps(document)
@@ -156,6 +160,7 @@ def load(plan: Plan, stored: bytes) -> EvidenceState:
 def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
     layout = layout_of(plan, document["phase"])
     failing, regions, watch = document["failing"], document["regions"], document["watch"]
+    away = document.get("away")  # kept since drills are known
     streams: dict[str, Any] = {
         name: np.array(value, dtype=np.float64) if isinstance(value, list) else value
         for name, value in document["streams"].items()
@@ -189,6 +194,7 @@ def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
         share=_load_share(document["share"]),
         breached_since=document["breached_since"],
         shown_at=document["shown_at"],
+        away=None if away is None else (away[0], away[1]),
         watch=_load_watch(watch),
     )
 
@@ -223,6 +229,8 @@ def _load_pool(pool: dict[str, Any]) -> Pool:
 def _load_watch(watch: dict[str, Any]) -> Watch:
     plain = dict(watch)
     plain["gap"] = tuple(watch["gap"]) if watch["gap"] is not None else None
+    if "load" in watch:  # kept since drills are known
+        plain["load"] = Load(**{**watch["load"], "recent": tuple(watch["load"]["recent"])})
     plain["v1"], plain["v2"] = Silence(**watch["v1"]), Silence(**watch["v2"])
     plain["facts"] = {name: Fact(**fact) for name, fact in watch["facts"].items()}
     plain["outcomes"] = {name: Told(**told) for name, told in watch["outcomes"].items()}

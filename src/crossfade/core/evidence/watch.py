@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from crossfade.core.evidence import load
+from crossfade.core.evidence.load import Load
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.observation import Blindness, BreakerReading
 from crossfade.core.plan import DAY, Action, GateKind, Metric, MetricKind, Plan
@@ -102,6 +104,8 @@ class Watch:
     rate_requests: float = 0.0
     rate_seconds: float = 0.0
     """Requests of users outside staff and the time they took, both fading over a day."""
+    load: Load = field(default_factory=Load)
+    """What everyone asks, and what V1 was seen to answer; a retry keeps it."""
 
     @property
     def requests_per_s(self) -> float:
@@ -140,7 +144,7 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
     watch = _see_source(watch, tick)
     one, two = tick.counts(Version.V1), tick.counts(Version.V2)
     if not tick.sources:
-        return replace(watch, no_critical_since=None, v1_silent_since=None)
+        return replace(watch, no_critical_since=None, v1_silent_since=None, load=load.unseen(watch.load))
     staff = plan.staff_cohorts()
     arms = [(arm, cell) for arm, cell in tick.cells.items() if not arm.override and arm.cohort not in staff]
     user_v1 = sum(cell.requests for arm, cell in arms if arm.version is Version.V1)
@@ -152,6 +156,13 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
         no_critical_since=None if two.critical else _first(watch.no_critical_since, tick.start),
         rate_requests=watch.rate_requests * fade + user_v1 + user_v2,
         rate_seconds=watch.rate_seconds * fade + tick.length,
+        load=load.see(
+            load.unseen(watch.load) if watch.gap else watch.load,
+            seconds=tick.length,
+            end=end,
+            asked=one.requests + two.requests,
+            answered=one.requests - one.failures,
+        ),
     )
     if not in_phase:
         return watch
@@ -168,6 +179,23 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
         facts=_see_facts(plan, watch.facts, tick, two.requests),
         outcomes=_see_outcomes(plan, watch.outcomes, tick),
         breakers=_see_breakers(plan, watch.breakers, tick, end),
+    )
+
+
+def pass_over(watch: Watch, tick: Tick) -> Watch:
+    """Return the watch after a tick of a drill: nobody is silent or untold for a time that V2 was kept from asking."""
+
+    def later(since: float | None) -> float | None:
+        return None if since is None else since + tick.length
+
+    return replace(
+        watch,
+        v1=replace(watch.v1, since=later(watch.v1.since)),
+        v2=replace(watch.v2, since=later(watch.v2.since)),
+        outcomes={
+            name: replace(told, v1=told.v1 + tick.length, v2=told.v2 + tick.length)
+            for name, told in watch.outcomes.items()
+        },
     )
 
 
