@@ -5,7 +5,7 @@ export UV_PYTHON_DOWNLOADS := never
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench bench-decisions check clean
+.PHONY: demo test lint types bench bench-decisions sim check clean
 
 demo: .venv/.ready
 	$(BIN)/crossfade demo $(ARGS)
@@ -31,6 +31,12 @@ bench-decisions: .venv/.ready
 	mkdir -p build
 	$(BIN)/python benchmarks/decisions.py $(ARGS) > build/decisions.md
 	mv build/decisions.md docs/reference/decision-quality.md
+
+# The fault simulator: SEEDS of them from FIRST on, on all cores; a seed that fails is printed and comes again.
+SEEDS ?= 100
+FIRST ?= 0
+sim: .venv/.ready
+	$(BIN)/python -m crossfade.testing.simulator --first $(FIRST) --seeds $(SEEDS) $(ARGS)
 
 check: lint types test
 

@@ -40,6 +40,13 @@ class ManualClock:
         heapq.heappush(self._sleepers, (self._elapsed + real_seconds, next(self._order), woken))
         await woken
 
+    @property
+    def until_next(self) -> float | None:
+        """Return the real seconds until the next sleeper wakes; None where nobody sleeps."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)  # cancelled meanwhile
+        return self._sleepers[0][0] - self._elapsed if self._sleepers else None
+
     def move(self, real_seconds: float) -> None:
         """Let real time pass at once, and wake whoever sleeps no longer than that."""
         self.wall += real_seconds

@@ -25,7 +25,8 @@ class FakeTelemetry:
         """Raised by `start`, as where the address is taken."""
         self.started = False
         self._closed: list[Tick] = []
-        self._last: int | None = None
+        self.last: int | None = None
+        """Number of the last tick that was closed."""
         self._lines: Counter[str] = Counter(dict.fromkeys(_KINDS, 0))
 
     async def start(self) -> None:
@@ -40,12 +41,12 @@ class FakeTelemetry:
         Raises ValueError where a tick's number is not above the last one's.
         """
         for tick in ticks:
-            if self._last is not None and tick.number <= self._last:
-                raise ValueError(f"tick {tick.number} comes after tick {self._last}; ticks are closed in order")
-            first = tick.number if self._last is None else self._last + 1
+            if self.last is not None and tick.number <= self.last:
+                raise ValueError(f"tick {tick.number} comes after tick {self.last}; ticks are closed in order")
+            first = tick.number if self.last is None else self.last + 1
             self._closed.extend(_unreported(number, tick.length) for number in range(first, tick.number))
             self._closed.append(tick)
-            self._last = tick.number
+            self.last = tick.number
             self._count(tick)
 
     def count(self, kind: str, lines: int = 1) -> None:

@@ -1,0 +1,449 @@
+"""The simulated world: one clock, one proxy, one store, users and people, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random  # noqa: TID251 - seeded: a run is its seed
+
+from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.evidence.watch import USUAL_TICK_S
+from crossfade.core.machine import State
+from crossfade.core.plan import HOUR, WEEK, Plan
+from crossfade.core.split import NOBODY, Version
+from crossfade.engine.controller import Controller
+from crossfade.errors import StoreError, UnreachableError
+from crossfade.ports import NodeState, ProxyState
+from crossfade.testing.clock import ManualClock
+from crossfade.testing.proxy import FakeProxy, FakeRollback
+from crossfade.testing.simulator import weather
+from crossfade.testing.simulator.plan import PLAN, USERS
+from crossfade.testing.simulator.process import Front, Process, current, directly
+from crossfade.testing.simulator.trace import Trace
+from crossfade.testing.simulator.watch import HONEST, LIVES, Watch
+from crossfade.testing.store import MemoryStore
+
+TICK_S = 12 * HOUR
+"""Of plan time, in one tick."""
+SPEED = TICK_S / USUAL_TICK_S
+WEEKS = 8
+FAULTY_S = WEEKS * WEEK / SPEED
+"""Real seconds with faults."""
+CALM_S = 150.0
+"""Real seconds without, at the end."""
+_QUARTER_S = USUAL_TICK_S / 4
+_REQUESTS = 1500
+"""In a quarter of a tick."""
+_OPEN = 20.0
+"""How much more likely a process is killed between two steps of a change of the proxy than at other calls."""
+_HEALTHY = 0.002
+"""Chance that an answer fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Who plays: the real controller and the shipped fakes, or ones that break a rule on purpose."""
+
+    controller: type[Controller] = Controller
+    proxy: type[FakeProxy] = FakeProxy
+    store: type[MemoryStore] = MemoryStore
+
+
+@dataclass(slots=True)
+class _Traffic:
+    """The tick that is being filled."""
+
+    number: int
+    cells: dict[Arm, Cell] = field(default_factory=dict)
+
+
+class World:
+    """One run; `live` is the whole of it."""
+
+    def __init__(self, seed: int, *, cast: Cast, front: Front = directly, trace: int | None = None) -> None:
+        self.plan: Plan = PLAN
+        self.cast = cast
+        self.front = front
+        self.random = Random(seed)  # noqa: S311 - a run is its seed
+        self.clock = ManualClock(speed=SPEED)
+        self.trace = Trace(self.clock) if trace is None else Trace(self.clock, keep=trace or None)
+        self.over = asyncio.Event()
+        self.weather = weather.draw(self.random)
+        self.raging: set[str] = set()
+        """Kinds of fault that last just now."""
+        self.proxy = cast.proxy(cohorts=tuple(PLAN.assignment.cohorts), rule=PLAN.assignment)
+        self.proxy.between = self._between
+        self.store = cast.store()
+        self.processes: list[Process] = []
+        self.watch = Watch(self)
+        self._number = 0
+        self._asks = 0
+        self._calm = False
+        self._mistake: BaseException | None = None
+        self._defect = 0.0
+        self._outage = 0.0
+        self._traffic: _Traffic | None = None
+        self._shown: list[NodeState] = []
+        """What the proxy said last, before it began to answer stale."""
+
+    def say(self, who: str, what: str) -> None:
+        """Add a line to the trace."""
+        self.trace.say(who, what)
+
+    # ── what the processes meet ─────────────────────────────────────────────────────────────────────────
+
+    def delay(self, what: str) -> float | None:
+        """Return how long a call takes; None: nobody else comes in between."""
+        roll = self.random.random()
+        if "store slow" in self.raging and "store" in what and roll < 0.5:
+            return self.random.uniform(0.1, 8.0)
+        if roll < 0.6:
+            return None
+        return 0.0 if roll < 0.8 else self.random.expovariate(50.0)
+
+    def kills(self, danger: float) -> bool:
+        """Tell whether the process that asks is killed here; `danger` says how much more likely than elsewhere."""
+        killed = self.weather.killed * danger
+        return not self._calm and killed > 0 and self.random.random() < killed
+
+    def before(self, part: str) -> None:
+        """Raise what a call meets on its way there."""
+        if part != "store" or self._calm:
+            return
+        if "store down" in self.raging:
+            raise UnreachableError("the store does not answer (on purpose)")
+        if self.random.random() < self.weather.refused:
+            raise StoreError("the disk is full (on purpose)")
+
+    def unheard(self) -> bool:
+        """Tell whether the reply to a write is lost."""
+        return not self._calm and self.random.random() < self.weather.unheard
+
+    def stale(self, nodes: Sequence[NodeState]) -> Sequence[NodeState]:
+        """Return what the proxy answers: the truth, or what it said before."""
+        if "proxy stale" in self.raging and self._shown:
+            return self._shown
+        self._shown = list(nodes)
+        return nodes
+
+    async def _between(self, what: str) -> None:
+        """Stand between two steps of the proxy's."""
+        process = current.get()
+        self.watch.look(process)
+        if not self._calm and self.random.random() < self.weather.overtaken:
+            self.say("world", f"switch, before {what}")
+            await self._throw()
+        await process.point(f"the moment before {what}", _OPEN)
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def live(self) -> None:
+        """Eight weeks with faults, then some minutes without; raises BrokenError where a rule was."""
+        self.say("world", str(self.weather))
+        await self.store.open()
+        everything = [
+            self._serve_users(),
+            self._supervise(),
+            self._ask_for_verbs(),
+            self._spoil(self.weather.defects, "V2 is broken", self._break_v2),
+            self._spoil(self.weather.outages, "both are down", self._break_both),
+            *(self._rage(kind, gap, length) for kind, (gap, length) in self.weather.storms.items()),
+            *(self._strike(kind, gap) for kind, gap in self.weather.blows.items()),
+        ]
+        tasks = [asyncio.get_running_loop().create_task(one) for one in everything]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            await self._until(FAULTY_S)
+            for task in tasks[1:]:
+                task.cancel()
+            await self._go_on_in_calm()
+        finally:
+            for task in tasks:
+                task.cancel()
+            for process in self.living:  # in their order: the loop would end them in any
+                process.die("the run ends")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Have a mistake in the simulator itself end the run."""
+        if not task.cancelled() and task.exception() is not None:
+            self._mistake = task.exception()
+            self.over.set()
+
+    async def _until(self, seconds: float) -> None:
+        """Let time pass, and raise what was broken meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+        except TimeoutError:
+            self.watch.look()
+        if self._mistake is not None:
+            raise self._mistake
+        if self.watch.first is not None:
+            raise self.watch.first
+
+    async def _pause(self, mean: float) -> None:
+        await asyncio.sleep(self.random.expovariate(1 / mean))
+
+    @property
+    def living(self) -> list[Process]:
+        """Return the processes that are alive, the oldest first."""
+        return [process for process in self.processes if process.alive]
+
+    def start_process(self) -> Process:
+        """Start a controller, as an administrator or a supervisor does."""
+        self._number += 1
+        process = Process(self, f"c{self._number}")
+        self.processes = [*self.living, process]
+        self.say(process.name, "is started")
+        process.begin()
+        return process
+
+    async def _supervise(self) -> None:
+        """Start a controller again some seconds after the last one died, and end those that are too many."""
+        while True:
+            if not self.living:
+                self.start_process()
+            if len(self.living) > 3:
+                self.living[0].die("an administrator ended it")
+            if not any(process.ready and not process.stopped for process in self.living):
+                self.watch.unable()
+            await self._pause(4.0)
+
+    # ── users ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _serve_users(self) -> None:
+        """Have users answered by the version that the proxy really gives them, and close ticks."""
+        while True:
+            await asyncio.sleep(_QUARTER_S)
+            if not self.proxy.answers or self.raging & {"proxy refuses", "proxy ignores"}:
+                self.watch.unable()
+            self.watch.look()
+            number = int(self.clock.now() // TICK_S)
+            if self._traffic is not None and number != self._traffic.number:
+                self._close(self._traffic)
+                self._traffic = None
+            self._traffic = self._traffic or _Traffic(number)
+            cells = self._answer() if self.proxy.running else {}
+            for arm, cell in cells.items():
+                self._traffic.cells.setdefault(arm, Cell()).add(cell)
+            recent = Tick(number=1, start=0.0, length=_QUARTER_S, cells=cells, sources=frozenset({"c"}))
+            for process in self.living:
+                process.telemetry.recent_tick = recent
+
+    def _answer(self) -> dict[Arm, Cell]:
+        """Return a quarter of a tick's requests: every user sends as many as any other."""
+        cells = {}
+        for (cohort, version), count in sorted(self.watch.served.items()):
+            requests = _REQUESTS * count // len(USERS)
+            broken = self._defect if version is Version.V2 else 0.0
+            failures = self._draw(requests, max(_HEALTHY, broken, self._outage))
+            hurt = {self.random.randrange(10**9) for _ in range(min(failures, 12))}
+            cells[Arm(version, "", cohort)] = Cell(requests=requests, failures=failures, failing_users=hurt)
+        return cells
+
+    def _draw(self, n: int, p: float) -> int:
+        """Return how many of `n` fail: a binomial draw, by the normal where that is near enough."""
+        if n * p * (1 - p) < 9:
+            return sum(self.random.random() < p for _ in range(n)) if p > 0.5 else self._few(n, p)
+        return min(n, max(0, round(self.random.gauss(n * p, math.sqrt(n * p * (1 - p))))))
+
+    def _few(self, n: int, p: float) -> int:
+        """Return a binomial draw by the gaps between failures, which are geometric."""
+        count, at = 0, 0
+        while (at := at + int(math.log(1.0 - self.random.random()) / math.log(1.0 - p)) + 1) <= n:
+            count += 1
+        return count
+
+    def _close(self, traffic: _Traffic) -> None:
+        """Give a tick to every collector that listens; one that the clock has put into the past is late."""
+        heard = frozenset() if "telemetry lost" in self.raging else frozenset({"c"})
+        tick = Tick(
+            number=traffic.number,
+            start=traffic.number * TICK_S,
+            length=TICK_S,
+            cells=traffic.cells if heard else {},
+            sources=heard,
+        )
+        for process in self.living:
+            if process.telemetry.last is None or tick.number > process.telemetry.last:
+                process.telemetry.feed(replace(tick))
+
+    async def _spoil(self, gap: float, what: str, act: Callable[[bool], None]) -> None:
+        while True:
+            await self._pause(gap)
+            self.say("world", what)
+            act(True)
+            await self._pause(60.0)
+            self.say("world", f"{what}: over")
+            act(False)
+
+    def _break_v2(self, bad: bool) -> None:
+        self._defect = self.random.choice((0.03, 0.2, 1.0)) if bad else 0.0
+
+    def _break_both(self, bad: bool) -> None:
+        self._outage = self.random.choice((0.2, 1.0)) if bad else 0.0
+
+    # ── people ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask_for_verbs(self) -> None:
+        while True:
+            await self._pause(self.weather.hasty / (4 if self.watch.rollout.state is State.ROLLED_BACK else 1))
+            ready = [process for process in self.living if process.ready]
+            if ready:
+                await self._ask(self.random.choice(ready), *self._choose())
+
+    def _choose(self) -> tuple[str, str | None]:
+        """Return a verb that fits the rollout's state most of the time, and a phase for a retry."""
+        state = self.watch.rollout.state
+        fitting = {
+            State.RUNNING: "promote promote promote pause approve approve rollback",
+            State.PAUSED: "resume resume approve rollback",
+            State.ROLLED_BACK: "retry retry retry",
+            State.COMPLETED: "rollback pause",
+        }.get(state, "")
+        any_other = "promote pause resume approve rollback retry"
+        verbs = (fitting if fitting and self.random.random() < 0.85 else any_other).split()
+        verb = "abort" if self.random.random() < 0.004 else self.random.choice(verbs)
+        names = [phase.name for phase in self.plan.phases]
+        return verb, self.random.choice(names) if verb == "retry" and self.random.random() < 0.5 else None
+
+    async def _ask(self, process: Process, verb: str, phase: str | None = None) -> str | None:
+        self._asks += 1
+        by = f"ada-{self._asks}"
+        self.say(by, f"asks {process.name} to {verb} {phase or ''}".rstrip())
+        said = await process.ask(verb, by, phase)
+        self.say(by, "hears nothing" if said is None else f"hears {said or 'yes'}")
+        if said == "":
+            self.watch.answered(process, verb, by)
+        return said
+
+    # ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _rage(self, kind: str, gap: float, length: float) -> None:
+        """Have a fault begin and end again and again."""
+        while True:
+            await self._pause(gap)
+            self._set(kind, on=True)
+            await self._pause(length)
+            self._set(kind, on=False)
+
+    def _set(self, kind: str, *, on: bool) -> None:
+        self.say("world", f"{kind}{'' if on else ': over'}")
+        (self.raging.add if on else self.raging.discard)(kind)
+        if kind.startswith("proxy"):
+            self.watch.unable()
+        faults = self.proxy.faults
+        faults.refuse = "on purpose" if "proxy refuses" in self.raging else ""
+        faults.forget = "proxy ignores" in self.raging
+        faults.unreachable = "proxy unreachable" in self.raging
+
+    async def _strike(self, kind: str, gap: float) -> None:
+        """Have a fault happen again and again."""
+        while True:
+            await self._pause(gap)
+            self.say("world", kind)
+            await self._blow(kind)
+            self.watch.look()
+
+    async def _blow(self, kind: str) -> None:
+        victim = self.random.choice(self.living) if self.living else None
+        match kind:
+            case "proxy restarts":
+                await self._restart_proxy()
+            case "proxy forgets":
+                self._forget()
+            case "clock steps":
+                self.clock.step(self.random.choice((-1, 1)) * self.random.choice((0.1, 3.0, 30.0)))
+            case "kill" if victim is not None:
+                victim.die("killed")
+            case "stop" if victim is not None:
+                await self._stop(victim)
+            case "rival":
+                self.start_process()
+            case "switch":
+                await self._throw()
+
+    async def _restart_proxy(self) -> None:
+        self.proxy.crash()
+        while not self.proxy.running:
+            self.watch.unable()
+            await self._pause(3.0)
+            if not self.proxy.faults.refuse:
+                await self.proxy.start()
+        self.watch.unable()
+
+    def _forget(self) -> None:
+        """Have the proxy lose the split from its memory, as after a change by hand; the generation stays."""
+        if self.proxy.answers and not self.proxy.memory.killed:
+            self.proxy.memory = ProxyState(generation=self.proxy.memory.generation, split=NOBODY)
+            self.proxy.history.append(self.proxy.memory)
+
+    async def _stop(self, victim: Process) -> None:
+        self.say(victim.name, "stands still")
+        victim.stop()
+        self.watch.unable()
+        await self._pause(30.0)
+        self.watch.unable()
+        self.say(victim.name, "goes on")
+        victim.go_on()
+
+    async def _throw(self) -> None:
+        """Throw the rollback switch at the proxy itself, as `crossfade rollback --direct` does."""
+        nodes = await FakeRollback(self.proxy).rollback()
+        if all(node.reachable for node in nodes):
+            self.watch.look()
+            self.watch.thrown()
+
+    # ── afterwards ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _go_on_in_calm(self) -> None:
+        """End all faults, start a fresh controller, and see that it does what it is there for."""
+        self._calm = True
+        for kind in sorted(self.raging):
+            self._set(kind, on=False)
+        self._defect = self._outage = 0.0
+        self.say("world", "all faults are over")
+        for process in self.living:
+            process.go_on()
+        await self.proxy.start()
+        fresh = self.start_process()
+        await self._until(CALM_S / 2)
+        before = fresh.controller.last_tick
+        await self._until(CALM_S / 2)
+        self._must_act_alone(fresh)
+        if before is None or (fresh.controller.last_tick or 0) <= before:
+            self.watch.broken(LIVES, f"no evidence came after tick {before}")
+        await self._must_obey(fresh)
+        if self.watch.first is not None:
+            raise self.watch.first
+
+    def _must_act_alone(self, fresh: Process) -> None:
+        acting = [process.name for process in self.living if process.controller.fenced is None]
+        if acting != [fresh.name]:
+            self.watch.broken(LIVES, f"of {[p.name for p in self.living]} these act: {acting}")
+        rollout = self.watch.rollout
+        wanted = (rollout.generation, rollout.wanted_killed, rollout.wanted_split(self.plan))
+        has = (self.proxy.memory.generation, self.proxy.memory.killed, self.proxy.memory.split)
+        if has[1:] != wanted[1:] and not (has[1] and wanted[1]):
+            self.watch.broken(LIVES, f"the proxy has {has}, the history wants {wanted}")
+        if rollout.applied_generation != rollout.generation:
+            self.watch.broken(LIVES, f"generation {rollout.generation} is not recorded as applied")
+
+    async def _must_obey(self, fresh: Process) -> None:
+        """Check that verbs work, as far as the rollout's state allows one."""
+        verbs = {
+            State.RUNNING: ("pause", "resume", "rollback", "retry"),
+            State.PAUSED: ("resume", "pause"),
+            State.ROLLED_BACK: ("retry", "pause"),
+            State.COMPLETED: ("rollback", "retry"),
+        }
+        for verb in verbs.get(self.watch.rollout.state, ()):
+            said = await self._ask(fresh, verb)
+            if said != "":
+                self.watch.broken(LIVES, f"{verb} is not done: {said}")
+                return
+        if self.watch.rollout.state is State.ABORTED and await self._ask(fresh, "retry") == "":
+            self.watch.broken(HONEST, "an aborted rollout was retried")
