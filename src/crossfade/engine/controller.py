@@ -142,6 +142,21 @@ class Controller:
         """Return the rollout as of its latest event."""
         return self._journal.rollout
 
+    @property
+    def unwritten(self) -> Sequence[StoredEvent]:
+        """Return the events of the rollout that the store has not taken yet."""
+        return self._journal.waiting
+
+    @property
+    def taken_over(self) -> bool:
+        """Tell whether another controller was seen to begin after this one."""
+        return self._journal.taken_over is not None
+
+    @property
+    def last_tick(self) -> int | None:
+        """Return the number of the last tick that the evidence includes."""
+        return self._evidence.watch.last_number
+
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Have a listener told of each event that is recorded, from now on."""
         self._journal.listen(listener)
