@@ -314,9 +314,7 @@ def regions(pool: ProcessPoolExecutor, runs: int) -> Iterator[str]:
 def requests_hurt(pool: ProcessPoolExecutor, runs: int) -> Iterator[str]:
     names = [name for name in RIVALS if name not in ("zscore", "raw")]
     at = [RIVALS.index(name) for name in names]
-    yield (
-        "| defect | requests/s | Crossfade | " + " | ".join(n.capitalize() for n in names) + " | times as many |"
-    )
+    yield ("| defect | requests/s | Crossfade | " + " | ".join(n.capitalize() for n in names) + " | times as many |")
     yield "|---|---:|---:|" + "---:|" * len(names) + "---|"
     for rate, count in ((100.0, runs), (1000.0, max(4, runs // 4))):
         for text in ("failure_rate=5% at canary", "failure_rate=20% at canary", "failure_rate=100% at canary"):

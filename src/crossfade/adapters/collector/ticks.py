@@ -165,6 +165,8 @@ class Ticks:
         return numbers
 
     def _note_given(self, batch: _Batch) -> None:
+        if not batch.arms:
+            return  # nothing but requests that are nobody's has ever come
         somebodys = flags(g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
         for version in Version:
             given = flags(a.version is version and not a.override for a in batch.arms)[batch.arm] & somebodys
