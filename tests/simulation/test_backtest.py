@@ -10,12 +10,12 @@ import numpy as np
 import orjson
 import pytest
 from tests.simulation.test_controller_faults import PLAN, World, _gross, begun, lived
-from tests.simulation.test_replay import eventful_life
+from tests.simulation.test_replay import eventful_life, report_of
 
 from crossfade.app.export import recording_lines
 from crossfade.app.simulate.backtest import as_data, as_text
 from crossfade.core.plan import Plan
-from crossfade.core.split import Split
+from crossfade.core.split import Split, Version
 from crossfade.errors import UsageError
 from crossfade.simulation.backtest import Backtested, Came, backtest, same_split
 from crossfade.simulation.recording import read_recording
@@ -114,6 +114,29 @@ def test_splits_are_the_same_where_every_user_gets_the_same_version() -> None:
     assert same_split(Split(everyone=500, cohorts={"beta": 500}), Split(everyone=500))
     assert not same_split(Split(everyone=500, cohorts={"beta": 501}), Split(everyone=500))
     assert not same_split(None, Split())
+
+
+@pytest.mark.parametrize("passes", [True, False], ids=["passed", "failed"])
+async def test_a_drill_of_the_recording_is_no_blindness_and_changes_no_decision(*, passes: bool) -> None:
+    world = World()
+    controller = await begun(world)
+    await lived(world, controller, 70, 0.05, n=7000)  # so V1 was seen to answer what everyone asks
+    await lived(world, controller, 5, 0.5)
+    await controller.drill("ada", "")
+    for _ in range(4):
+        world.tick(world.share / 10_000)
+        world.telemetry.given = {Version.V1: world.clock.now() - 0.5} if passes else {}
+        await controller.tick()
+    await lived(world, controller, 60, world.share / 10_000)
+    result = judged(await recorded(world))
+    kept = [(look.outcome, look.look.at) for look in await world.store.looks("trips")]
+    changes = [look for n, look in enumerate(kept) if n == 0 or look[0] != kept[n - 1][0]]
+    assert [(change.outcome, change.at) for change in result.changes] == changes
+    assert "DRILL" in {outcome for outcome, _ in changes}
+    assert sum(stay.blind_s for stay in result.phases) == 0
+    assert [r.trigger for r in result.recorded_rollbacks] == ([] if passes else ["drill"])
+    assert result.phases[-1].name == ("full" if passes else "half")
+    assert (await report_of(world.store)).sentence == f"{len(kept)} decisions recomputed, all the same"
 
 
 # ── damage ──────────────────────────────────────────────────────────────────────────────────────────────────

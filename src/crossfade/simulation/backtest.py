@@ -6,7 +6,8 @@ no tick is judged and nothing is decided. Two rules say how plan and recording g
 
 - Where the plan leaves a phase sooner, it waits in the next one, BLIND, until the recording gets there.
 - Where the recording leaves a phase sooner, the plan follows it into the phase of the recording's new split, as if a
-  person had promoted by hand. A rollback, a retry, an approval, a pause of the recording is followed, too.
+  person had promoted by hand. A rollback, a retry, an approval, a pause, a drill of the recording is followed, too; a
+  drill that the plan wants and the recording has not is taken as passed in no time.
 
 A rollback that the plan decides is its last word until the recording's next retry.
 """
@@ -16,11 +17,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from crossfade.core import events as e
-from crossfade.core.decide import Outcome
+from crossfade.core.decide import Decision, Drill, Outcome
 from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
@@ -35,7 +37,6 @@ from crossfade.simulation.carry import events_of
 from crossfade.simulation.recording import Header, RecordedTick, Segment
 
 RECORDING = "the recording"
-_ACTING = (State.RUNNING, State.PAUSED, State.COMPLETED)
 _AROUND = Surroundings(rollback_ready=True)
 
 
@@ -192,9 +193,10 @@ class _Run:
         self._follow(lambda happened_at, number: number <= revision if revision is not None else happened_at < at)
         self._count(recorded, end)
         had, judged = self._split_of(tick), True
-        if self.rollout.state in _ACTING and tick.start >= self._since:
-            judged = had is not None and same_split(had, self._phase_split)
+        if self._acts and tick.start >= self._since:
+            judged = same_split(had, self._phase_split) or self._is_drilled(tick)
             self._account(tick, had, judged=judged)
+        self.evidence = book.stay_away(self.evidence, self.recorded.away)
         if not judged:
             unseen = Tick(number=tick.number, start=tick.start, length=tick.length, cells={})
             self.evidence = book.absorb(self.plan, self.evidence, [unseen])
@@ -203,9 +205,7 @@ class _Run:
         look = Look(at=at, due=due, revision=self.rollout.revision, tick=tick.number, around=_AROUND)
         _, decision = decide_look(self.plan, self.rollout, self.evidence, look)
         self._note(at, decision.outcome.value, decision.sentence)
-        for command in decision.commands:
-            for event in events_of(self.plan, self.rollout, command, at):
-                self._record(event, Came.DECIDED)
+        self._carry_out(decision, at)
         for window in recorded.windows:
             self._window(window.at, window.tick)
 
@@ -224,13 +224,24 @@ class _Run:
 
     def _window(self, at: float, window: Tick) -> None:
         decision = decide_window(self.plan, self.rollout, window)
-        if decision is not None and self.rollout.state in _ACTING:
+        if decision is not None and self._acts:
             self._note(at, decision.outcome.value, decision.sentence)
-            for command in decision.commands:
-                for event in events_of(self.plan, self.rollout, command, at):
-                    self._record(event, Came.DECIDED)
+            self._carry_out(decision, at)
+
+    def _carry_out(self, decision: Decision, at: float) -> None:
+        for command in decision.commands:
+            if isinstance(command, Drill) and self.pending and isinstance(self.pending[0].event, e.DrillStarted):
+                continue  # it was made: the recording tells how it went
+            for event in events_of(self.plan, self.rollout, command, at):
+                self._record(event, Came.DECIDED)
 
     # ── splits ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _acts(self) -> bool:
+        """Tell whether users may be on V2, so that there is something to roll back."""
+        state = self.rollout.state
+        return state is not State.ROLLED_BACK and allowed(state, e.RolledBack)
 
     @property
     def _since(self) -> float:
@@ -246,6 +257,13 @@ class _Run:
         if first == 0 or first < bisect_left(self.starts, tick.start + tick.length):
             return None
         return self.segments[first - 1].split
+
+    def _is_drilled(self, tick: Tick) -> bool:
+        """Tell whether a drill of the recording lies in a tick: the evidence passes such ticks over by itself."""
+        if self.recorded.away is None:
+            return False
+        since, until = self.recorded.away
+        return tick.start + tick.length > since and (until is None or tick.start < until)
 
     def _account(self, tick: Tick, had: Split | None, *, judged: bool) -> None:
         stay = self.result.phases[-1]
@@ -289,9 +307,19 @@ class _Run:
                 self._follow_retry(event, segment)
             case e.RolloutCompleted():
                 self.result.recorded_completed = event.at
-            case e.GateApproved() | e.Paused() | e.Resumed() | e.Aborted():
+            case (
+                e.GateApproved()
+                | e.Paused()
+                | e.Resumed()
+                | e.DrillStarted()
+                | e.DrillPassed()
+                | e.DrillFailed()
+                | e.SplitApplied()
+                | e.Aborted()
+            ):
                 if allowed(self.rollout.state, type(event)):
-                    self._record(event, Came.FOLLOWED)
+                    here: dict[str, Any] = {"phase": self.rollout.phase} if hasattr(event, "phase") else {}
+                    self._record(replace(event, **here), Came.FOLLOWED)
             case _:
                 pass
 
@@ -325,7 +353,7 @@ class _Run:
         self.result.recorded_rollbacks.append(
             Rollback(at=event.at, phase=phase, trigger=event.trigger, reason=event.reason, attempt=attempt)
         )
-        if self.rollout.state in _ACTING:
+        if self._acts:
             self._record(event, Came.FOLLOWED)
 
     # ── the plan's own history ──────────────────────────────────────────────────────────────────────────

@@ -42,6 +42,9 @@ _TOLD = (
     e.GateApproved,
     e.Paused,
     e.Resumed,
+    e.DrillStarted,
+    e.DrillPassed,
+    e.DrillFailed,
     e.RolledBack,
     e.Retried,
     e.Aborted,
@@ -132,7 +135,7 @@ def told(history: Iterable[Happened]) -> tuple[Happened, ...]:
 
 
 def _anonymous(event: e.Event) -> e.Event:
-    if isinstance(event, e.RolledBack):
+    if isinstance(event, (e.RolledBack, e.DrillPassed, e.DrillFailed)):
         event = replace(event, nodes={})
     if not getattr(event, "by", ""):
         return event
