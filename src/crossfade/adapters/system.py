@@ -60,3 +60,8 @@ def new_token() -> str:
 def new_key() -> bytes:
     """Return a secret key of 256 bits."""
     return secrets.token_bytes(32)
+
+
+def cpu_seconds() -> float:
+    """Return the processor seconds that this process has used."""
+    return time.process_time()

@@ -155,6 +155,31 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     run_simulate(SimulateOptions(plan=plan, **options), output)
 
 
+@main.command()
+@_PLAN
+@click.option("--users", type=click.IntRange(min=1), help="How many; default: the plan's load.users.")
+@click.option("--for", "for_", default="1m", show_default=True, help="How long, such as 5m.")
+@click.option("--profile", type=click.Choice(["steady", "peak", "ramp", "spike"]), default="steady", show_default=True)
+@click.option("--think", help="Mean time between two requests of a user; default: the plan's load.think.")
+@click.option("--rate", help="Requests per second whatever comes back, such as 400/s; default: users wait for answers.")
+@click.option("--v2", metavar="SHARE", help="Users who choose V2 themselves, such as 25%; peak's default.")
+@click.option("--direct", is_flag=True, help="Ask the services themselves instead of the proxy.")
+@click.option("--recording", type=click.Path(path_type=Path), help="Whose busiest hour --profile peak replays.")
+@click.option("--target", help="Another address than the plan's proxy: http://HOST:PORT.")
+@click.option("--may-load", metavar="HOST:PORT", help="The word that another --target is yours to load.")
+@click.option(
+    "--timeout", "timeout_s", type=_Number(min=0.1, max=600), default=10.0, show_default=True, help="Seconds."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of what is drawn.")
+@click.option("-o", "--output", type=click.Choice(["text", "json", "html"]), default="text", help="Of the report.")
+def load(plan: Path, output: str, **options: Any) -> None:
+    """Have many users ask at once, as PLAN says, and hold what comes back against its limits."""
+    from crossfade.app.load.command import run_load
+    from crossfade.app.load.options import LoadOptions
+
+    sys.exit(run_load(LoadOptions(plan=plan, **options), output))
+
+
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

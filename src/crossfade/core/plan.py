@@ -315,6 +315,68 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One kind of request that a load sends: GET, always."""
+
+    name: str
+    target: str
+    """Path and query at the entry; `{name}` stands for a value drawn anew for each request."""
+    weight: float = 1.0
+    """How often it is sent, beside the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What a load must show: `latency_p99 <= 500ms`."""
+
+    text: str
+    kind: MetricKind
+    """FAILURE_RATE or LATENCY."""
+    limit: Limit
+    quantile: float | None = None
+    """For LATENCY."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How users ask, for a test under load."""
+
+    scenarios: tuple[Scenario, ...]
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the scenarios' placeholders are drawn from, by name."""
+    users: int = 1000
+    think_s: float = 1.0
+    """Mean time from one request of a user to the next."""
+    version: str = "API-Version"
+    """Response header in which a service says its version: 1 or v1, 2 or v2."""
+    peak: float | None = None
+    """Requests per second of all users in the busiest hour."""
+    expect: tuple[Expectation, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemption:
+    """A change of the contract that is wanted, with the reason."""
+
+    rule: str
+    at: str
+    """Place of the findings, in which * stands for anything."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractDocuments:
+    """Where the two versions' OpenAPI documents are: URLs, or files beside the plan."""
+
+    v1: str
+    v2: str
+    exemptions: tuple[Exemption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The written, versioned intention; immutable once a rollout has started from it."""
 
@@ -329,6 +391,8 @@ class Plan:
     """Clients that send it in X-Crossfade-Secret may choose a version with X-Crossfade-Version; empty: nobody may."""
     blind_rollback_s: float | None = None
     """Roll back after being blind for this long; None: never, only hold and alert."""
+    load: Load | None = None
+    contract: ContractDocuments | None = None
     digest: str = ""
     """SHA-256 of the plan's canonical form, cohorts included."""
 

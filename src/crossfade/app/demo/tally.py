@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from crossfade.app.demo.load import Answer
+from crossfade.adapters.load import Answer
+from crossfade.core.load.latency import Latencies
 
 V1, V2 = "v1", "v2"
 SLACK_S = 1.0
@@ -48,30 +48,6 @@ def read(answer: Answer) -> Seen:
         complete=isinstance(body.get("flights"), list) and bool(body.get("hotels")),
         weather=None if weather is None else weather.get("status"),
     )
-
-
-class Latencies:
-    """Counts by logarithm: 5 % wide bins, so that quantiles of any length cost nothing to keep."""
-
-    _STEP = math.log(1.05)
-
-    def __init__(self) -> None:
-        self._bins: Counter[int] = Counter()
-        self.count = 0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self._bins[math.floor(math.log(max(seconds, 1e-5)) / self._STEP)] += 1
-        self.count += 1
-
-    def quantile_ms(self, quantile: float) -> float | None:
-        """Return a quantile in milliseconds, the upper end of its bin; None where nothing was counted."""
-        left = quantile * self.count
-        for number in sorted(self._bins):
-            left -= self._bins[number]
-            if left <= 0:
-                return 1000 * math.exp((number + 1) * self._STEP)
-        return None
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ import numpy as np
 import orjson
 import uvloop
 
+from crossfade.adapters.load import NoAnswerError, Pool
 from crossfade.adapters.system import SystemClock
-from crossfade.app.demo.load import NoAnswerError, Pool
 from crossfade.app.demo.tally import Tally, read
 from crossfade.ports import Clock
 from crossfade.simulation.traffic import Arrival, Traffic, make_users
@@ -81,7 +81,7 @@ class Users:
         self._traffic = traffic
         self._clock = clock
         self._say = say
-        self._pool = Pool(settings.host, settings.port)
+        self._pool = Pool(settings.host, settings.port, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._throttle = Throttle()
         self._late_s = 0.0

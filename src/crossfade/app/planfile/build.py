@@ -13,7 +13,9 @@ import orjson
 
 from crossfade.app.planfile import quantities
 from crossfade.app.planfile.context import Context
+from crossfade.app.planfile.contract import read_contract
 from crossfade.app.planfile.fields import Field, Report, Section
+from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
 from crossfade.app.planfile.phases import read_phases
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
@@ -32,6 +34,8 @@ TOP_KEYS = (
     "phases",
     "when blind",
     "override secret",
+    "load",
+    "contract",
 )
 API_KEYS = ("entry", "listen", "v1", "v2")
 VERSION_KEYS = ("path", "upstreams")
@@ -112,6 +116,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     confidence = _read_confidence(top.get("confidence"))
     secret = _read_secret(top.get("override secret"), folder, "override-secret", quantities.secret)
     blind = top.parse("when blind", _blind, None)
+    load = read_load(top.get("load"), api.entry if api else None)
+    contract = read_contract(top.get("contract"), folder)
     if root.report.problems or name is None or api is None:
         return None
     return Plan(
@@ -124,6 +130,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         sources=sources,
         override_secret=secret,
         blind_rollback_s=blind,
+        load=load,
+        contract=contract,
     )
 
 
@@ -334,8 +342,9 @@ def _canonical(value: object) -> object:
     """Return plain values that mean the same in whatever order the plan was written."""
     if is_dataclass(value) and not isinstance(value, type):
         held = {f.name: getattr(value, f.name) for f in fields(value)}
-        if held.get("drill", ...) is None:
-            del held["drill"]  # so a plan written before there were drills keeps its digest
+        for name in ("drill", "load", "contract"):
+            if held.get(name, ...) is None:
+                del held[name]  # so a plan written before there were such keeps its digest
         return {name: _canonical(inner) for name, inner in held.items()}
     if isinstance(value, Mapping):
         return [[key, _canonical(inner)] for key, inner in value.items()]  # the order of cohorts has a meaning

@@ -150,7 +150,7 @@ def _read_metric(name: str, key: Field, value: Field, sources: Collection[str]) 
         kind=kind,
         fact=_fact(kind, section),
         fact_value=section.parse("value", quantities.fact_value, ""),
-        quantile=_quantile(name) if kind is MetricKind.LATENCY else None,
+        quantile=quantile_of(name) if kind is MetricKind.LATENCY else None,
         outcome=name if query else _outcome(kind, section),
         query=query,
         baseline=baseline.parse(UNITS[kind].read) if baseline else None,
@@ -165,7 +165,7 @@ def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
     """Return the kind that name and source make; None, with a problem noted, where they make none."""
     given = [source for source in _SOURCES if section.get(source)]
     by_name = _BUILT_IN.get(name) or (MetricKind.LATENCY if _LATENCY.fullmatch(name) else None)
-    if by_name is MetricKind.LATENCY and not 0 < _quantile(name) < 1:
+    if by_name is MetricKind.LATENCY and not 0 < quantile_of(name) < 1:
         key.problem("the 0th percentile is not watched; write one such as latency_p95")
         return None
     if by_name and given:
@@ -226,7 +226,8 @@ def _fact(kind: MetricKind, section: Section) -> str:
     return f"{fact}-breaker" if kind is MetricKind.BREAKER and fact else fact
 
 
-def _quantile(name: str) -> float:
+def quantile_of(name: str) -> float:
+    """Return the quantile that a metric's name says, 0.95 for `latency_p95`; 0 where it says none."""
     match = _LATENCY.fullmatch(name)
     return float(f"0.{match[1]}") if match else 0.0
 

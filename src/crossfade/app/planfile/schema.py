@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
+from crossfade.core.contract.rules import RULES
 
 _NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 _TIME = rf"(?=[0-9])({_NUMBER}w ?)?({_NUMBER}d ?)?({_NUMBER}h ?)?({_NUMBER}m ?)?({_NUMBER}s)?"
@@ -36,6 +37,8 @@ def json_schema() -> dict[str, Any]:
                 "phases": {"type": "array", "minItems": 1, "items": _phase()},
                 "when blind": _text(rf"hold|rollback after {_TIME}", "What to do when nothing can be seen."),
                 "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
+                "load": _load(),
+                "contract": _contract(),
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
         ),
@@ -159,6 +162,50 @@ def _drill() -> dict[str, Any]:
             "v1 capacity": _text(rf"{_NUMBER} ?/ ?s", "Requests per second that V1 may be given in all: 400/s."),
         },
         ["after"],
+    )
+
+
+def _load() -> dict[str, Any]:
+    scenario = _object(
+        {
+            "name": _text(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", "Name of the scenario."),
+            "get": _text(r"/\S{0,999}", "Path at the entry, and query; {name} is drawn from values."),
+            "weight": {"type": "number", "minimum": 0.01, "maximum": 100},
+        },
+        ["name", "get"],
+    )
+    value = {"type": ["string", "number", "boolean"]}
+    limit = rf"(failure_rate|latency_p[0-9]{{2,3}}) ?(<=|≤|<|=) ?{_QUANTITY}"
+    return _object(
+        {
+            "users": {"type": "integer", "minimum": 1, "description": "How many users there are."},
+            "think": _text(rf"{_TIME}|{_NUMBER} ?ms", "Mean time between two requests of a user, such as 1s."),
+            "peak": _text(rf"{_NUMBER} ?/ ?s", "Requests per second in the busiest hour, such as 400/s."),
+            "version": _text(r"header [A-Za-z0-9!#$&^_.+-]{1,128}", "Response header that tells the version."),
+            "scenarios": {"type": "array", "minItems": 1, "maxItems": 50, "items": scenario},
+            "values": {
+                "type": "object",
+                "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,31}$"},
+                "additionalProperties": {"type": "array", "minItems": 1, "maxItems": 1000, "items": value},
+            },
+            "expect": {"type": "array", "minItems": 1, "items": _text(limit, "Such as latency_p99 <= 500ms.")},
+        },
+        [],
+    )
+
+
+def _contract() -> dict[str, Any]:
+    document = _any_text("URL of the OpenAPI document, or a file beside the plan.")
+    exemption = _object(
+        {
+            "rule": {"enum": list(RULES)},
+            "at": _any_text("Place of the findings; * stands for anything."),
+            "reason": _any_text("Why the change is wanted."),
+        },
+        ["rule", "at", "reason"],
+    )
+    return _object(
+        {"v1": document, "v2": document, "except": {"type": "array", "minItems": 1, "items": exemption}}, ["v1", "v2"]
     )
 
 

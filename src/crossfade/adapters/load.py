@@ -7,17 +7,30 @@ sent once more on a new one. Every other end without a complete answer is an err
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import dataclass, field
 from typing import cast
 
 import httptools
 
+from crossfade.core.load.tally import Trouble
+from crossfade.errors import UsageError
+from crossfade.ports import Clock
+
 IDLE_MAX = 512
 """Connections kept for later."""
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""An answer with a longer body is no answer that an API gives."""
+_HEADERS_MAX = 200
+_OTHER_FILES = 100
 
 
 class NoAnswerError(Exception):
-    """The request got no complete answer; `str()` says why."""
+    """The request got no complete answer; `str()` says why, `trouble` of what kind it is."""
+
+    def __init__(self, message: str, trouble: Trouble = Trouble.RESET) -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
 
 class _ClosedWhileIdleError(Exception):
@@ -34,19 +47,23 @@ class Answer:
     body: bytes = b""
     retried: bool = False
     """Asked twice, because the kept connection had been closed."""
+    at: float = 0.0
+    """When its last byte came, on the clock's monotonic time."""
 
 
 class _Connection(asyncio.Protocol):
     """One connection; httptools calls the `on_` methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.used = False
         self.open = False
+        self._clock = clock
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Answer] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer = Answer()
         self._body: list[bytes] = []
+        self._bytes = 0
         self._begun = False
 
     def ask(self, request: bytes) -> asyncio.Future[Answer]:
@@ -54,7 +71,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             raise NoAnswerError("not connected")
         self._waiting = asyncio.get_running_loop().create_future()
-        self._answer, self._body, self._begun = Answer(), [], False
+        self._answer, self._body, self._bytes, self._begun = Answer(), [], 0, False
         self._transport.write(request)
         return self._waiting
 
@@ -88,28 +105,39 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self.close()
-            self._fail(NoAnswerError(f"not HTTP: {error}"))
+            self._give_up(f"not HTTP: {error}")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self._answer.headers[name.lower()] = value
+        if len(self._answer.headers) < _HEADERS_MAX:
+            self._answer.headers[name.lower()] = value
 
     def on_body(self, data: bytes) -> None:
         """Keep a part of the body."""
-        self._body.append(data)
+        self._bytes += len(data)
+        if self._bytes > BODY_BYTES_MAX:
+            self._give_up(f"a body of more than {BODY_BYTES_MAX:,} bytes")
+        elif self._waiting is not None:
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         """Hand the answer over."""
         self.used = True
         answer = self._answer
+        answer.at = self._clock.monotonic()
         answer.status = self._parser.get_status_code()
         answer.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
         if not self._parser.should_keep_alive():
             self.close()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
+
+    def _give_up(self, why: str) -> None:
+        self.close()
+        self._body = []
+        self._fail(NoAnswerError(why, Trouble.INVALID))
 
     def _fail(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, None
@@ -120,8 +148,11 @@ class _Connection(asyncio.Protocol):
 class Pool:
     """Connections to one address, opened as needed, the latest used first."""
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 10.0) -> None:
+    __slots__ = ("_address", "_busy", "_clock", "_idle", "_timeout_s")
+
+    def __init__(self, host: str, port: int, clock: Clock, *, timeout_s: float = 10.0) -> None:
         self._address = (host, port)
+        self._clock = clock
         self._timeout_s = timeout_s
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
@@ -132,7 +163,7 @@ class Pool:
             async with asyncio.timeout(self._timeout_s):
                 return await self._ask(request)
         except TimeoutError:
-            raise NoAnswerError(f"no answer within {self._timeout_s:g} s") from None
+            raise NoAnswerError(f"no answer within {self._timeout_s:g} s", Trouble.TIMEOUT) from None
 
     async def _ask(self, request: bytes) -> Answer:
         connection = self._kept() or await self._connect()
@@ -166,10 +197,13 @@ class Pool:
         return None
 
     async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
+            _, connection = await loop.create_connection(lambda: _Connection(self._clock), *self._address)
+        except ConnectionRefusedError as error:
+            raise NoAnswerError(f"can't connect: {error}", Trouble.REFUSED) from None
         except OSError as error:
-            raise NoAnswerError(f"can't connect: {error}") from None
+            raise NoAnswerError(f"can't connect: {error}", Trouble.UNREACHABLE) from None
         return connection
 
     def close(self) -> None:
@@ -177,3 +211,17 @@ class Pool:
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
+
+
+def allow_connections(wanted: int) -> None:
+    """Raise this process's limit on open files for so many connections; UsageError where the system says no."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UsageError(
+            f"{wanted:,} connections need {needed:,} open files, and this process may have {hard:,}; "
+            f"use fewer users or raise the limit: ulimit -Hn {needed}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

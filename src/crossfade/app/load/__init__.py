@@ -1,0 +1,1 @@
+"""`crossfade load`: many users at once, asking as the plan says."""
