@@ -146,7 +146,15 @@ GATES = [
     ("rollback ready", GateKind.ROLLBACK_READY, None, 0),
     ("no V1 requests for 1d", GateKind.NO_V1_REQUESTS, None, DAY),
     ("approved by a person", GateKind.APPROVED, None, 0),
+    ("Approved by 3 people", GateKind.APPROVED, None, 0),
 ]
+
+
+@pytest.mark.parametrize("number", ["0", "1", "10", "22", "007"])
+def test_an_approval_is_by_one_person_or_two_to_nine(number: str) -> None:
+    assert [sentences.gate(f"approved by {who}").people for who in ("a person", "9 people")] == [1, 9]
+    with pytest.raises(ValueError, match="write `approved by a person`, or 2 to 9 people"):
+        sentences.gate(f"approved by {number} people")
 
 
 @pytest.mark.parametrize(("text", "kind", "metric", "for_s"), GATES)

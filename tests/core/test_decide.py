@@ -155,11 +155,46 @@ def test_the_last_phase_waits_for_approval_and_then_completes(plan: Plan) -> Non
 
 
 def test_a_promotion_takes_the_approval_of_the_phase_before_with_it(plan: Plan) -> None:
-    approved = running(1, e.GateApproved(at=LATER, phase=1, by="ada", reason=""))
-    after = fold("x", [e.RolloutStarted(at=START, plan="trips", digest="d")])
-    assert approved.approved_by == "ada"
-    assert after.approved_by is None
-    assert running(2).approved_by is None
+    approval = e.GateApproved(at=LATER, phase=1, by="ada", reason="")
+    promoted = e.PhasePromoted(at=LATER, phase=2, name="2", reason="")
+    assert running(1, approval).approvals == {"ada": "ada"}
+    assert running(1, approval, promoted).approvals == {}
+
+
+def by_two(plan: Plan) -> Plan:
+    """Return the plan with a last phase that two people approve leaving."""
+    *before, last = plan.phases
+    two = Gate(kind=GateKind.APPROVED, text="approved by 2 people", people=2)
+    return replace(plan, phases=(*before, replace(last, gates=(*before[-1].gates, two))))
+
+
+def approval(by: str, person: str = "") -> e.GateApproved:
+    return e.GateApproved(at=LATER, phase=2, by=by, reason="", person=person)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "0 of 2; 2 more people; waits for: crossfade approve trips"),
+        ([approval("ada")], "1 of 2: ada; one more person; waits for: crossfade approve trips"),
+        ([approval("ada"), approval("ada")], "1 of 2: ada; one more person; waits for: crossfade approve trips"),
+        ([approval("ada", "local"), approval("bob", "local")], "1 of 2: bob; one more person"),
+        ([approval("ada"), approval("bob")], "by ada and bob"),
+        ([approval("ada", "local"), approval("ada", "ada")], "by ada and ada"),
+    ],
+)
+def test_two_people_are_two_tokens_whatever_they_call_themselves(
+    plan: Plan, given: list[e.GateApproved], told: str
+) -> None:
+    line = checklist(by_two(plan), running(2, *given), seen(), READY, LATER)[-1]
+    assert line.evidence.startswith(told)
+    assert (line.verdict is Verdict.PASS) is told.startswith("by ")
+
+
+def test_approvals_end_with_the_attempt(plan: Plan) -> None:
+    back = e.RolledBack(at=LATER, reason="", trigger="person", took_s=0.1, nodes={})
+    again = e.Retried(at=LATER, phase=2, name="2", by="ada", reason="")
+    assert running(2, approval("ada"), approval("bob"), back, again).approvals == {}
 
 
 @pytest.mark.parametrize("verdict", [Verdict.INCONCLUSIVE, Verdict.BLIND])

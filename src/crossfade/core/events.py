@@ -107,6 +107,8 @@ class GateApproved(Event):
     phase: int
     by: str
     reason: str
+    person: str = ""
+    """Name of the token: two approvals with the same one are one person's. Empty: `by`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

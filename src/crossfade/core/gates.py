@@ -190,10 +190,22 @@ def _drill_passed(gate: Gate, look: _Look) -> GateStatus:
     return _status(gate, Verdict.INCONCLUSIVE, f"the plan's drill: {waits}")
 
 
+def approvals_missing(phase: Phase, rollout: Rollout, person: str | None = None) -> int:
+    """Return how many more people must approve leaving a phase, were `person` to approve as well."""
+    wanted = max((gate.people for gate in phase.gates if gate.kind is GateKind.APPROVED), default=0)
+    return max(0, wanted - len({*rollout.approvals, person} - {None}))
+
+
 def _approved(gate: Gate, look: _Look) -> GateStatus:
-    if look.rollout.approved_by is not None:
-        return _status(gate, Verdict.PASS, f"by {look.rollout.approved_by}", 0.0)
-    return _status(gate, Verdict.INCONCLUSIVE, f"waits for: crossfade approve {look.rollout.name}")
+    given, missing = look.rollout.approvals, approvals_missing(look.phase, look.rollout)
+    if not missing:
+        return _status(gate, Verdict.PASS, f"by {' and '.join(given.values())}", 0.0)
+    waits = f"waits for: crossfade approve {look.rollout.name}"
+    if gate.people == 1:
+        return _status(gate, Verdict.INCONCLUSIVE, waits)
+    who = f": {', '.join(given.values())}" if given else ""
+    more = f"{missing} more people" if missing > 1 else "one more person"
+    return _status(gate, Verdict.INCONCLUSIVE, f"{len(given)} of {gate.people}{who}; {more}; {waits}")
 
 
 _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {

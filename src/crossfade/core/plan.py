@@ -251,7 +251,7 @@ class GateKind(StrEnum):
     DRILL_PASSED = "drill_passed"
     """`drill passed`: a rollback on purpose was done in this phase, and in time."""
     APPROVED = "approved"
-    """`approved by a person`."""
+    """`approved by a person`, `approved by 2 people`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +265,8 @@ class Gate:
     limit: Limit | None = None
     for_s: float = 0.0
     """How long it must have held without a break, up to now."""
+    people: int = 1
+    """For APPROVED: how many different people must have approved."""
 
 
 DRILL_WITHIN_S = 60.0

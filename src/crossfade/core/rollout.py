@@ -44,8 +44,8 @@ class Rollout:
     """Why the engine holds; None while it doesn't."""
     held_kind: str | None = None
     held_since: float | None = None
-    approved_by: str | None = None
-    """Who approved leaving the present phase."""
+    approvals: Mapping[str, str] = field(default_factory=dict)
+    """Who approved leaving the present phase: as they said, by what makes them one person."""
     applied_generation: int = 0
     """Of the latest wanted state that every node reported back."""
     rollback_reason: str | None = None
@@ -137,7 +137,7 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
         case e.HoldEnded():
             return _released(new)
         case e.GateApproved():
-            return replace(new, approved_by=event.by)
+            return replace(new, approvals=MappingProxyType({**new.approvals, event.person or event.by: event.by}))
         case e.AlertRaised():
             return replace(new, alerts=MappingProxyType({**new.alerts, event.key: event.sentence}))
         case e.AlertCleared():
@@ -177,7 +177,7 @@ def _begin_attempt(rollout: Rollout) -> Rollout:
 
 
 def _enter(rollout: Rollout, phase: int, at: float) -> Rollout:
-    return replace(_released(rollout), phase=phase, phase_since=at, approved_by=None, away_s=0.0)
+    return replace(_released(rollout), phase=phase, phase_since=at, approvals={}, away_s=0.0)
 
 
 def _released(rollout: Rollout) -> Rollout:

@@ -27,7 +27,7 @@ from crossfade.core.decide import (
 )
 from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
-from crossfade.core.gates import Surroundings, drill_due_in_s
+from crossfade.core.gates import Surroundings, approvals_missing, drill_due_in_s
 from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_look, decide_window, digest, record
 from crossfade.core.machine import State, allowed, refusal
 from crossfade.core.observation import Observation
@@ -611,8 +611,12 @@ class Controller:
 
     # ── what people ask for ─────────────────────────────────────────────────────────────────────────────
 
-    async def promote(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
-        """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter."""
+    async def promote(self, by: str, reason: str, *, person: str | None = None, revision: int | None = None) -> Rollout:
+        """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter.
+
+        Where the phase wants the approval of several people, one alone can't pass it over: `person` (None: `by`) counts
+        as having approved, and the others must have, or ConflictError.
+        """
         async with self._acting:
             self._must_not_be_fenced()
             self._must_be_at(revision)
@@ -624,6 +628,7 @@ class Controller:
                 # A rollback at the proxy itself outdates one raise that it did not see, and no second one.
                 now = self.plan.phases[self.rollout.phase].name
                 raise ConflictError(f"the proxy has not confirmed the split of {now} yet; see `crossfade status`")
+            self._must_be_approved(person or by)
             await self._enter(self.rollout.phase + 1, reason or "by hand", by)
             return self.rollout
 
@@ -641,12 +646,19 @@ class Controller:
             self._must_be_at(revision)
             return await self._journal.record(e.Resumed(at=self._now(), by=by, reason=reason))
 
-    async def approve(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
-        """Approve leaving the present phase."""
+    async def approve(self, by: str, reason: str, *, person: str | None = None, revision: int | None = None) -> Rollout:
+        """Approve leaving the present phase, as `person` (None: `by`), who counts once.
+
+        Raises ConflictError where more people must approve and this one has.
+        """
         async with self._acting:
             self._must_not_be_fenced()
             self._must_be_at(revision)
-            event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason)
+            approvals, who = self.rollout.approvals, person or by
+            phase = self.plan.phases[self.rollout.phase]
+            if who in approvals and approvals_missing(phase, self.rollout):
+                raise ConflictError(f"{approvals[who]} has approved leaving {phase.name}; somebody else must as well")
+            event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason, person=who)
             return await self._journal.record(event)
 
     async def drill(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
@@ -721,6 +733,15 @@ class Controller:
         if revision is not None and revision != self.rollout.revision:
             raise ChangedError(
                 f"the rollout is at revision {self.rollout.revision}, not {revision}; look again, and ask again"
+            )
+
+    def _must_be_approved(self, person: str) -> None:
+        phase, given = self.plan.phases[self.rollout.phase], self.rollout.approvals
+        if missing := approvals_missing(phase, self.rollout, person):
+            known = ", ".join([*given.values(), *([] if person in given else [person])])
+            raise ConflictError(
+                f"leaving {phase.name} is for several people to approve: besides {known} "
+                f"{missing} more must, with: crossfade approve {self.rollout.name}"
             )
 
     def _must_allow(self, event: type[e.Event]) -> None:

@@ -40,7 +40,7 @@ from crossfade.core.evidence import book, gross
 from crossfade.core.evidence.pace import log_e_slower
 from crossfade.core.evidence.streams import evidence_now
 from crossfade.core.evidence.sums import Arm, Cell, Tick
-from crossfade.core.gates import Surroundings
+from crossfade.core.gates import Surroundings, approvals_missing
 from crossfade.core.machine import State
 from crossfade.core.plan import DAY, Action, GateKind, MetricKind, Plan
 from crossfade.core.rollout import Rollout, evolve
@@ -408,7 +408,9 @@ class _Run:
             decision = self._decide(self.evidence, self.now)
         wanted = self._waits_only_for_people(decision)
         if GateKind.APPROVED in wanted:
-            self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by="simulation", reason=""))
+            for number in range(approvals_missing(self.plan.phases[self.rollout.phase], self.rollout)):
+                by = f"simulated person {number + 1}"
+                self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by=by, reason=""))
         if GateKind.DRILL_PASSED in wanted:
             self._carry_out(Drill(reason=""))
         if wanted:

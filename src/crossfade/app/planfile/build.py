@@ -43,6 +43,8 @@ ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
 SOURCES_KEYS = ("prometheus",)
 SOURCE_KEYS = ("url", "every", "token")
 CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
+_ADDED = {"drill": None, "load": None, "contract": None, "people": 1}
+"""Left out of the digest where they are as in plans written before there were such, so that those keep theirs."""
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
 """Salts are 0..2**31-1: the seeds that every proxy's xxh64 takes alike."""
@@ -342,9 +344,9 @@ def _canonical(value: object) -> object:
     """Return plain values that mean the same in whatever order the plan was written."""
     if is_dataclass(value) and not isinstance(value, type):
         held = {f.name: getattr(value, f.name) for f in fields(value)}
-        for name in ("drill", "load", "contract"):
-            if held.get(name, ...) is None:
-                del held[name]  # so a plan written before there were such keeps its digest
+        for name, usual in _ADDED.items():
+            if held.get(name, ...) == usual:
+                del held[name]
         return {name: _canonical(inner) for name, inner in held.items()}
     if isinstance(value, Mapping):
         return [[key, _canonical(inner)] for key, inner in value.items()]  # the order of cohorts has a meaning

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from crossfade.app.planfile import sentences, shares
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.fields import Field, Section, suggest
@@ -54,7 +52,8 @@ def read_gates(section: Section, context: Context, split: Split | None) -> tuple
 def _gate(item: Field, words: GateWords, context: Context) -> Gate | None:
     """Return a gate whose metric and unit fit; None, with a problem noted, where they don't."""
     if words.metric is None:
-        return Gate(kind=words.kind, text=words.text, for_s=words.for_s) if _watched(item, words, context) else None
+        gate = Gate(kind=words.kind, text=words.text, for_s=words.for_s, people=words.people)
+        return gate if _watched(item, words, context) else None
     metric = context.metrics.get(words.metric)
     if metric is None:
         if words.metric not in context.metric_names:
@@ -127,13 +126,14 @@ def _possible(item: Field, gate: Gate, context: Context, split: Split) -> bool:
 def inherit(inherited: tuple[Gate, ...], own: tuple[Gate, ...]) -> tuple[Gate, ...]:
     """Return the gates of the phases before, then a phase's own (R13).
 
-    Of two gates of the same kind and metric the longer time stands. An approval is for one phase and not inherited.
+    Of two gates of the same kind and metric the longer time stands, of two approvals that by more people. An approval
+    is for one phase and not inherited.
     """
     gates = {_identity(gate): gate for gate in inherited if gate.kind is not GateKind.APPROVED}
     for gate in own:
         earlier = gates.get(_identity(gate))
-        if earlier is None or gate.for_s > earlier.for_s:
-            gates[_identity(gate)] = gate if earlier is None else replace(earlier, text=gate.text, for_s=gate.for_s)
+        if earlier is None or (gate.for_s, gate.people) > (earlier.for_s, earlier.people):
+            gates[_identity(gate)] = gate
     return tuple(gates.values())
 
 

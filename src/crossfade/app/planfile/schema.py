@@ -220,7 +220,7 @@ def _gates() -> tuple[str, ...]:
         "rollback ready",
         "drill passed",
         rf"no [vV]1 requests for {_TIME}",
-        "approved by a person",
+        "approved by (a person|[2-9] people)",
     )
 
 

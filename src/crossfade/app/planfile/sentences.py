@@ -50,6 +50,8 @@ start: NAME " on target"i -> on_target
      | "drill passed"i -> drill_passed
      | "no v1 requests for "i DURATION -> no_v1_requests
      | "approved by a person"i -> approved
+     | "approved by "i PEOPLE " people"i -> approved
+PEOPLE: /[0-9]+/
 NAME: /[A-Za-z][A-Za-z0-9_]*/
 """
     + _COMMON
@@ -76,9 +78,11 @@ GATE_FORMS = (
     "drill passed",
     "no v1 requests for 1d",
     "approved by a person",
+    "approved by 2 people",
 )
 STABLE_S = 86_400.0
 """What `stable` alone means: for the last 24 h."""
+_SEVERAL = tuple("23456789")
 _NOT_YET = ("rehearsal passed", "peak load passed")
 
 
@@ -112,6 +116,7 @@ class GateWords:
     metric: str | None = None
     limit: LimitWords | None = None
     for_s: float = 0.0
+    people: int = 1
 
 
 def tidy(text: str) -> str:
@@ -165,7 +170,14 @@ def gate(text: str) -> GateWords:
         metric=words.get("NAME"),
         limit=_limit(words) if kind is GateKind.LIMIT else None,
         for_s=for_s or (STABLE_S if kind is GateKind.STABLE else 0.0),
+        people=_people(words["PEOPLE"]) if "PEOPLE" in words else 1,
     )
+
+
+def _people(number: str) -> int:
+    if number not in _SEVERAL:
+        raise ValueError(f"{number} people can't be asked for; write `approved by a person`, or 2 to 9 people")
+    return int(number)
 
 
 def _offered() -> str:

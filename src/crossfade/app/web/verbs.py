@@ -18,7 +18,18 @@ from crossfade.core.rollout import Rollout
 from crossfade.engine.controller import Controller
 from crossfade.errors import ChangedError
 
-Act = Callable[[Controller, Any, str, int | None], Awaitable[Rollout]]
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whoever acts."""
+
+    by: str
+    """As the history tells it."""
+    person: str
+    """Name of the token: whoever has the same one is the same person."""
+
+
+Act = Callable[[Controller, Any, Who, int | None], Awaitable[Rollout]]
 """(controller, what was said, who says it, the revision that must still be the present one) -> the rollout after it."""
 
 
@@ -37,51 +48,51 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "promote",
         Role.OPERATOR,
-        "Enter the next phase now, whatever its gates say.",
-        lambda c, ask, by, at: c.promote(by, ask.reason, revision=at),
+        "Enter the next phase now, whatever its gates say; only an approval by several people can't be passed over.",
+        lambda c, ask, who, at: c.promote(who.by, ask.reason, person=who.person, revision=at),
     ),
     Verb(
         "pause",
         Role.OPERATOR,
         "Stop promotions; the split stays and guardrails are watched.",
-        lambda c, ask, by, at: c.pause(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.pause(who.by, ask.reason, revision=at),
     ),
     Verb(
         "resume",
         Role.OPERATOR,
         "Allow promotions again.",
-        lambda c, ask, by, at: c.resume(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.resume(who.by, ask.reason, revision=at),
     ),
     Verb(
         "approve",
         Role.OPERATOR,
         "Approve leaving the present phase.",
-        lambda c, ask, by, at: c.approve(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.approve(who.by, ask.reason, person=who.person, revision=at),
     ),
     Verb(
         "rollback",
         Role.OPERATOR,
         "Put every user on V1 now.",
-        lambda c, ask, by, at: c.rollback(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.rollback(who.by, ask.reason, revision=at),
     ),
     Verb(
         "drill",
         Role.OPERATOR,
         "Roll back on purpose, and return to the split once it is shown to have worked.",
-        lambda c, ask, by, at: c.drill(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.drill(who.by, ask.reason, revision=at),
     ),
     Verb(
         "retry",
         Role.OPERATOR,
         "Start again after a rollback, with the same assignment and new evidence.",
-        lambda c, ask, by, at: c.retry(ask.phase, by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.retry(ask.phase, who.by, ask.reason, revision=at),
         AskRetry,
     ),
     Verb(
         "abort",
         Role.ADMIN,
         "Put every user on V1 and end the rollout for good.",
-        lambda c, ask, by, at: c.abort(by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.abort(who.by, ask.reason, revision=at),
     ),
 )
 
@@ -117,11 +128,11 @@ def _add(router: APIRouter, served: Served, verb: Verb) -> None:
         if_match: IfMatch = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        by = said_by(request, caller, ask)
+        who = Who(said_by(request, caller, ask), caller.name)
         revision = wanted_revision(if_match, served.controller.rollout.revision)
 
         async def act() -> Response:
-            await verb.act(served.controller, ask, by, revision)
+            await verb.act(served.controller, ask, who, revision)
             return served.status()
 
         return await once(request, served, caller, idempotency_key, act)
