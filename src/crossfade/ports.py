@@ -6,10 +6,12 @@ Contracts bind every adapter: the conformance suites run the same cases against 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossfade.core.access import Act, Token
+from crossfade.core.decide import Decision
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
 from crossfade.core.split import NOBODY, Split, Version
@@ -313,3 +315,34 @@ class Audit(Protocol):
 
     async def latest(self, limit: int) -> Sequence[Act]:
         """Return the latest acts, newest first; StoreError where they can't be read."""
+
+
+Fact = str | int | float | bool
+"""What can be told of a piece of work."""
+
+
+class Span(Protocol):
+    """One piece of work while it is done."""
+
+    def tell(self, **facts: Fact) -> None:
+        """Add what came of it."""
+
+
+class Probe(Protocol):
+    """What the engine tells of its own work, for timings, counters and traces.
+
+    Nothing here waits or raises: a rollback goes through it.
+    """
+
+    def span(self, name: str, **facts: Fact) -> AbstractContextManager[Span]:
+        """Return a context that is open while a piece of work is done; those opened inside it are its parts.
+
+        Names are few and fixed: `tick` with its parts `observe`, `read back`, `record`, `decide` and `apply`; `roll
+        back`; and one per verb.
+        """
+
+    def closed(self, ticks: Sequence[Tick]) -> None:
+        """Take note of the ticks that were closed since the last call, in order."""
+
+    def decided(self, decision: Decision) -> None:
+        """Take note of one decision."""

@@ -37,7 +37,7 @@ async def test_health_and_metrics_are_open(api: Asked) -> None:
     async with api.session.get(api.url + "/metrics") as answer:
         text = await answer.text()
     assert 'crossfade_rollout_state{rollout="trips-v2",state="running"} 1.0' in text
-    assert 'crossfade_split_ratio{rollout="trips-v2"} 0.0' in text
+    assert 'crossfade_weight_ratio{rollout="trips-v2"} 0.0' in text
 
 
 async def test_a_name_that_is_not_loopbacks_is_refused(api: Asked) -> None:

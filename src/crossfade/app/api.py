@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, R
 from fastapi.responses import PlainTextResponse
 
 from crossfade.app.dashboard import add_dashboard
-from crossfade.app.telemetry import exposition
+from crossfade.app.telemetry import Scraped, exposition
 from crossfade.app.web.describe import describe
 from crossfade.app.web.door import Door
 from crossfade.app.web.login import add_codes, add_login
@@ -81,4 +81,7 @@ def _add_health(app: FastAPI, served: Served) -> None:
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Give what Prometheus scrapes; reached from elsewhere than this machine it wants a token."""
-        return Response(exposition(controller, served.telemetry), media_type="text/plain; version=0.0.4")
+        scraped = Scraped(
+            controller=controller, telemetry=served.telemetry, meters=served.meters, now=served.clock.now()
+        )
+        return Response(exposition([scraped]), media_type="text/plain; version=0.0.4")

@@ -27,6 +27,7 @@ from crossfade.app.api import make_api
 from crossfade.app.control import AUDIT_FILE, STORE_FILE, TOKENS_FILE, Claim, Control, note_plan, read_control
 from crossfade.app.leadership import Leadership
 from crossfade.app.listening import Listening, listen
+from crossfade.app.meters import Meters
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
 from crossfade.app.trend import Trend
@@ -63,6 +64,7 @@ class _App:
     store: SqlStore
     clock: SystemClock
     leadership: Leadership
+    meters: Meters
 
 
 class _Server(uvicorn.Server):
@@ -132,8 +134,16 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
     sources: tuple[MetricsSource, ...] = (outcomes, *servers)
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
     lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
+    meters = Meters(clock.monotonic)
     parts = Parts(
-        store=store, proxy=proxy, switch=switch, telemetry=collector, clock=clock, sources=sources, lease=lease
+        store=store,
+        proxy=proxy,
+        switch=switch,
+        telemetry=collector,
+        clock=clock,
+        sources=sources,
+        lease=lease,
+        probe=meters,
     )
     controller = Controller(plan, parts)
     collector.on_failure = controller.wake.set
@@ -149,7 +159,7 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
         clock=clock,
         keep_s=settings.keep_days * DAY,
     )
-    return _App(plan, folder, switch, outcomes, store, clock, leadership)
+    return _App(plan, folder, switch, outcomes, store, clock, leadership, meters)
 
 
 async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
@@ -166,6 +176,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         audit=FileAudit(app.folder.parent / AUDIT_FILE),
         exposure=listening.exposure,
         trend=Trend(app.folder / TREND_FILE),
+        meters=app.meters,
     )
     config = uvicorn.Config(
         make_api(served),

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from crossfade.core import events as e
 from crossfade.core.decide import (
@@ -38,6 +41,7 @@ from crossfade.engine import drill
 from crossfade.engine.apply import Drift, apply, compare, wanted_state
 from crossfade.engine.journal import Journal
 from crossfade.engine.lease import LeaseKeeper
+from crossfade.engine.probe import Unwatched
 from crossfade.engine.rollback import RollbackReport, roll_back
 from crossfade.errors import (
     ChangedError,
@@ -51,11 +55,14 @@ from crossfade.errors import (
 )
 from crossfade.ports import (
     Clock,
+    Fact,
     MetricsSource,
     NodeState,
+    Probe,
     Proxy,
     ProxyState,
     RollbackSwitch,
+    Span,
     Store,
     StoredEvent,
     Telemetry,
@@ -93,6 +100,23 @@ class Parts:
     sources: Sequence[MetricsSource] = ()
     lease: LeaseKeeper | None = None
     """None where nobody else can act, as in a simulation."""
+    probe: Probe = field(default_factory=Unwatched)
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Verb = Callable[Concatenate["Controller", _P], Awaitable[_R]]
+
+
+def _traced(verb: _Verb[_P, _R]) -> Callable[Concatenate[Controller, _P], Coroutine[Any, Any, _R]]:
+    """Have what a person asked for stand in the trace, with all that was done for it."""
+
+    @wraps(verb)
+    async def traced(self: Controller, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self.span(verb.__name__):
+            return await verb(self, *args, **kwargs)
+
+    return traced
 
 
 class Controller:
@@ -119,7 +143,9 @@ class Controller:
         self.wake = asyncio.Event()
         """Set to have a look at once."""
         self._parts = parts
-        self._journal = Journal(parts.store, plan.name, listeners, generation=lambda: self._lease_generation)
+        self._journal = Journal(
+            parts.store, plan.name, listeners, generation=lambda: self._lease_generation, probe=parts.probe
+        )
         self._evidence = begin_attempt(plan, 0, parts.clock.now(), parts.clock.speed)
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
@@ -141,6 +167,11 @@ class Controller:
     def rollout(self) -> Rollout:
         """Return the rollout as of its latest event."""
         return self._journal.rollout
+
+    @property
+    def lease(self) -> LeaseKeeper | None:
+        """Return this process's part in the question who may act; None where nobody else can."""
+        return self._parts.lease
 
     @property
     def unwritten(self) -> Sequence[StoredEvent]:
@@ -251,23 +282,37 @@ class Controller:
             if self._asleep:
                 return
             ticks = self._closed_ticks()
-            self._absorb(ticks)
             due = self._parts.clock.monotonic() - self._observed_at >= self.pace.observe_s
             if not ticks and not due:
                 return
             self._observed_at = self._parts.clock.monotonic()
-            stored = None if self.fenced else await self._save_evidence()
+            with self.span("tick", phase=self._phase_name, ticks=len(ticks)):
+                await self._tick(ticks, before)
+
+    async def _tick(self, ticks: Sequence[Tick], before: int) -> None:
+        with self.span("observe", ticks=len(ticks)):
+            self._absorb(ticks)
+        stored = None if self.fenced else await self._save_evidence()
+        await self._read_back()
+        if not self._rolling:
+            self._notice_a_later_one()
+        if self._rolling or self.fenced or await self._found_rolled_back():
+            return
+        if self._lease_over is None:
+            await self._mend_drift()
+        decision = await self._look(stored)
+        await self._carry_out(decision.commands, before)
+        if self.rollout.state is State.DRILLING and self._rollbacks == before:
+            await self._go_on_drilling()
+
+    async def _read_back(self) -> None:
+        with self.span("read back") as span:
             self.nodes = await self._parts.proxy.observe()
-            if not self._rolling:
-                self._notice_a_later_one()
-            if self._rolling or self.fenced or await self._found_rolled_back():
-                return
-            if self._lease_over is None:
-                await self._mend_drift()
-            decision = await self._look(stored)
-            await self._carry_out(decision.commands, before)
-            if self.rollout.state is State.DRILLING and self._rollbacks == before:
-                await self._go_on_drilling()
+            span.tell(nodes=len(self.nodes), unreachable=sum(not node.reachable for node in self.nodes))
+
+    def span(self, name: str, **facts: Fact) -> AbstractContextManager[Span]:
+        """Return a context for a piece of this rollout's work; see `ports.Probe`."""
+        return self._parts.probe.span(name, **facts)
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -318,6 +363,7 @@ class Controller:
         except Exception:  # without ticks the evidence becomes blind, which is the truth
             log.exception("telemetry failed")
             return ()
+        self._parts.probe.closed(ticks)
         return [self._with_sources(tick) for tick in ticks]
 
     def _with_sources(self, tick: Tick) -> Tick:
@@ -344,7 +390,8 @@ class Controller:
             if self._unsaved:
                 state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
                 generation = self._lease_generation
-                await self._parts.store.save_ticks(self.plan.name, self._unsaved, state, generation=generation)
+                with self.span("record", what="ticks", ticks=len(self._unsaved)):
+                    await self._parts.store.save_ticks(self.plan.name, self._unsaved, state, generation=generation)
                 self._unsaved = []
         except (StoreError, UnreachableError) as error:
             return str(error)
@@ -366,13 +413,16 @@ class Controller:
             around=self.around,
             unkept=unkept,
         )
-        self.seen, self.decision = decide_look(self.plan, self.rollout, self._evidence, look)
+        with self.span("decide") as span:
+            self.seen, self.decision = decide_look(self.plan, self.rollout, self._evidence, look)
+            span.tell(outcome=self.decision.outcome.value, reason=self.decision.reason)
         self._keep(look, self.seen, self.decision)
         await self._save_looks()
         return self.decision
 
     def _keep(self, look: Look, seen: Observation | None, decision: Decision) -> None:
         """Keep a look at a new tick; with its whole record where it says something new, and once a minute anyhow."""
+        self._parts.probe.decided(decision)
         real, outcome = self._parts.clock.monotonic(), decision.outcome.value
         at, last = self._told
         new = outcome != last or bool(decision.commands) or real - at >= self.pace.keep_decision_s
@@ -389,7 +439,8 @@ class Controller:
         try:
             while self._unkept:
                 look, generation = self._unkept[0], self._lease_generation
-                await self._parts.store.save_look(self.plan.name, look, generation=generation)
+                with self.span("record", what="look"):
+                    await self._parts.store.save_look(self.plan.name, look, generation=generation)
                 del self._unkept[0]
         except (StoreError, UnreachableError) as error:
             log.error("%d looks could not be kept yet: %s", len(self._unkept), error)
@@ -486,7 +537,8 @@ class Controller:
         self._must_not_be_fenced()
         before, wanted = self._rollbacks, wanted_state(self.plan, self.rollout)
         try:
-            applied = await apply(self._parts.proxy, wanted, self._now())
+            with self.span("apply", generation=wanted.generation, everyone=wanted.split.everyone, v1=wanted.killed):
+                applied = await apply(self._parts.proxy, wanted, self._now())
         except StaleGenerationError:
             await self._look_who_is_later()
             raise
@@ -593,7 +645,9 @@ class Controller:
         self._rolling += 1
         generation = max(generation, self.rollout.generation + 1)
         try:
-            report = await roll_back([self._parts.switch], generation, self._parts.clock)
+            with self.span("roll back", trigger=command.trigger, reason=command.reason, by=by) as span:
+                report = await roll_back([self._parts.switch], generation, self._parts.clock)
+                span.tell(took_s=report.took_s, complete=report.complete)
             fact = e.RolledBack(
                 at=self._now(),
                 reason=command.reason,
@@ -611,6 +665,7 @@ class Controller:
 
     # ── what people ask for ─────────────────────────────────────────────────────────────────────────────
 
+    @_traced
     async def promote(self, by: str, reason: str, *, person: str | None = None, revision: int | None = None) -> Rollout:
         """Enter the next phase by hand, whatever its gates say; ConflictError where there is none to enter.
 
@@ -632,6 +687,7 @@ class Controller:
             await self._enter(self.rollout.phase + 1, reason or "by hand", by)
             return self.rollout
 
+    @_traced
     async def pause(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Stop promotions; the split stays, guardrails are watched."""
         async with self._acting:
@@ -639,6 +695,7 @@ class Controller:
             self._must_be_at(revision)
             return await self._journal.record(e.Paused(at=self._now(), by=by, reason=reason))
 
+    @_traced
     async def resume(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Allow promotions again."""
         async with self._acting:
@@ -646,6 +703,7 @@ class Controller:
             self._must_be_at(revision)
             return await self._journal.record(e.Resumed(at=self._now(), by=by, reason=reason))
 
+    @_traced
     async def approve(self, by: str, reason: str, *, person: str | None = None, revision: int | None = None) -> Rollout:
         """Approve leaving the present phase, as `person` (None: `by`), who counts once.
 
@@ -661,6 +719,7 @@ class Controller:
             event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason, person=who)
             return await self._journal.record(event)
 
+    @_traced
     async def drill(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Roll back on purpose; returns once everyone is on V1, and the ticks that follow judge it and return.
 
@@ -678,6 +737,7 @@ class Controller:
             await self._begin_drill(reason or "by hand", by)
             return self.rollout
 
+    @_traced
     async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired.
 
@@ -690,6 +750,7 @@ class Controller:
             raise ProxyError(f"the rollback stands and will be set as soon as the proxy answers, but {report.sentence}")
         return self.rollout
 
+    @_traced
     async def abort(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 and end the rollout for good."""
         self._must_be_at(revision)
@@ -702,6 +763,7 @@ class Controller:
             await self._assert_wanted()
             return self.rollout
 
+    @_traced
     async def retry(self, phase: str | None, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Start again after a rollback, in the phase it happened in or the one named; evidence begins anew."""
         async with self._acting:

@@ -17,8 +17,9 @@ from itertools import product
 from crossfade.core.events import ControllerStarted, Event, RolloutStarted, from_data, to_data
 from crossfade.core.machine import allowed
 from crossfade.core.rollout import Rollout, evolve, fold
+from crossfade.engine.probe import Unwatched
 from crossfade.errors import ConflictError, StoreError, UnreachableError
-from crossfade.ports import Store, StoredEvent
+from crossfade.ports import Probe, Store, StoredEvent
 
 log = logging.getLogger("crossfade.rollout")
 
@@ -35,9 +36,11 @@ class Journal:
         listeners: Sequence[Callable[[StoredEvent], None]] = (),
         *,
         generation: Callable[[], int] = lambda: 0,
+        probe: Probe | None = None,
     ) -> None:
         """`generation` returns that of our lease, which goes with every write."""
         self._store = store
+        self._probe = probe or Unwatched()
         self._generation = generation
         self._listeners = list(listeners)
         self._waiting: list[StoredEvent] = []
@@ -145,7 +148,8 @@ class Journal:
             self._waiting = []
 
     async def _append(self, revision: int, events: Sequence[StoredEvent]) -> None:
-        await self._store.append(self.rollout.name, revision, events, generation=self._generation())
+        with self._probe.span("record", what=", ".join(event.kind for event in events)):
+            await self._store.append(self.rollout.name, revision, events, generation=self._generation())
 
     def _folded(self, events: Sequence[Event]) -> tuple[Rollout, list[StoredEvent]]:
         new, stored = self.rollout, []

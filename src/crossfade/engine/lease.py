@@ -47,6 +47,17 @@ class LeaseKeeper:
         """Return what goes with every write: of the latest lease we had, 0 before the first."""
         return 0 if self._held is None else self._held.generation
 
+    @property
+    def leads(self) -> bool:
+        """Tell whether the lease is ours, and its time not over."""
+        return self._held is not None and self.over is None
+
+    @property
+    def age_s(self) -> float:
+        """Return the real seconds since the lease was renewed, by us or, as far as we have seen, by another."""
+        renewed = self._until - self._lasts_s if self._held is not None and self.lost is None else self._stands_since
+        return self._clock.monotonic() - renewed
+
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────
 
     @property

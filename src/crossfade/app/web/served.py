@@ -10,6 +10,7 @@ from fastapi import HTTPException, Request, Response
 
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app import views
+from crossfade.app.meters import Meters
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access, Caller, Failures
 from crossfade.app.web.once import Once
@@ -49,6 +50,7 @@ class Served:
     exposure: Exposure = field(default_factory=Exposure)
     feed: Feed = field(default_factory=Feed)
     trend: Trend = field(default_factory=Trend)
+    meters: Meters = field(default_factory=Meters)
     failures: Failures = field(init=False)
     once: Once = field(init=False)
 
