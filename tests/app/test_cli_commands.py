@@ -154,7 +154,11 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    sorted(set(_all_commands(main)) - {("schema",), ("export", "ticks"), ("export", "rollout"), ("serve",), ("demo",)}),
+    sorted(
+        command
+        for command in _all_commands(main)
+        if command not in {("schema",), ("serve",), ("demo",)} and command[0] != "export"
+    ),
 )
 def test_every_command_that_looks_or_acts_speaks_json(command: tuple[str, ...]) -> None:
     assert re.search(r"\[text\|json[|\]]", run(*command, "--help").stdout)

@@ -348,7 +348,7 @@ def replay(output: str, **options: Any) -> None:
 
 @main.group()
 def export() -> None:
-    """Write out what was kept of a rollout."""
+    """Write out what was kept of a rollout, or what watches it."""
 
 
 @export.command("ticks")
@@ -374,6 +374,26 @@ def export_rollout(rollout: str | None, state: Path, database: str, output: Path
     from crossfade.app import commands
 
     commands.export_rollout(rollout, state, database, output)
+
+
+@export.command("alerts")
+@_PLAN
+@click.option("--output", type=click.Path(path_type=Path), help="Where the rules go; default: standard output.")
+def export_alerts(plan: Path, output: Path | None) -> None:
+    """Write alert rules for a Prometheus that scrapes the controllers of PLAN's rollout."""
+    from crossfade.app.monitoring.command import run_monitoring
+
+    run_monitoring("alerts", plan, output)
+
+
+@export.command("grafana")
+@_PLAN
+@click.option("--output", type=click.Path(path_type=Path), help="Where the dashboard goes; default: standard output.")
+def export_grafana(plan: Path, output: Path | None) -> None:
+    """Write a Grafana dashboard of PLAN's rollout."""
+    from crossfade.app.monitoring.command import run_monitoring
+
+    run_monitoring("grafana", plan, output)
 
 
 @main.command("import")
