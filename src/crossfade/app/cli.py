@@ -180,6 +180,17 @@ def load(plan: Path, output: str, **options: Any) -> None:
     sys.exit(run_load(LoadOptions(plan=plan, **options), output))
 
 
+@main.command()
+@click.argument("places", nargs=-1, required=True, metavar="PLAN | V1 V2")
+@click.option("--prefix", metavar="V1=V2", help="What paths begin with, such as /v1=/v2; a plan says it itself.")
+@_OUTPUT
+def contract(output: str, **options: Any) -> None:
+    """Compare V1's and V2's OpenAPI: V2 may add, and must not change or remove."""
+    from crossfade.app.contract.command import ContractOptions, run_contract
+
+    sys.exit(run_contract(ContractOptions(**options), output))
+
+
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -53,6 +53,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "response-error-status-removed": Rule(_W, "go on answering with it"),
         "response-media-type-removed": Rule(_B, "go on offering it"),
         "response-header-removed": Rule(_B, "go on sending it"),
+        "response-optional-header-removed": Rule(_W, "go on sending it"),
         "response-header-optional": Rule(_B, "always send it"),
         # values in requests: V2 must take whatever V1 takes
         "request-type-narrowed": Rule(_B, "go on taking V1's type"),
@@ -62,6 +63,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "request-bound-narrowed": Rule(_B, "take whatever V1's bound lets through"),
         "request-pattern-changed": Rule(_B, "keep V1's pattern, or none"),
         "request-property-removed": Rule(_W, "go on reading it"),
+        "request-property-refused": Rule(_B, "go on taking it"),
         "request-property-required": Rule(_B, "let it be left out, as in V1"),
         "request-property-added-required": Rule(_B, "let it be left out, with the meaning that V1 has"),
         "request-additional-properties-closed": Rule(_B, "go on taking properties that the document doesn't name"),
