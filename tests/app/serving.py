@@ -19,6 +19,7 @@ from crossfade.adapters.system import new_token
 from crossfade.app.api import make_api
 from crossfade.app.planfile import load_plan
 from crossfade.app.web.access import Access
+from crossfade.app.web.patience import Patience
 from crossfade.app.web.served import Exposure, Served
 from crossfade.core.access import Role, Token, digest_of
 from crossfade.core.plan import Plan
@@ -65,7 +66,9 @@ def served_with(
 async def serving(served: Served) -> AsyncIterator[str]:
     """Serve an API on a free port and give its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(make_api(served), log_level="critical", lifespan="off", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        make_api(served), log_level="critical", lifespan="off", timeout_graceful_shutdown=5, http=Patience
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:

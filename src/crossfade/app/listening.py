@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from crossfade.app.settings import Settings
+from crossfade.app.web.patience import Patience
 from crossfade.app.web.served import Exposure
 from crossfade.core.access import Token
 from crossfade.errors import UnreachableError, UsageError
@@ -61,7 +62,7 @@ def listen(settings: Settings, tokens: Sequence[Token], now: float) -> Listening
         socket=listener,
         url=f"{'https' if tls else 'http'}://{_here(listener)}",
         exposure=exposure,
-        uvicorn=tls | _forwarded(settings),
+        uvicorn=tls | _forwarded(settings) | {"http": Patience},
         ca=str(settings.tls_cert.resolve()) if settings.tls_cert else "",
     )
 
