@@ -12,8 +12,9 @@ from crossfade.app.planfile.build import API_KEYS, ASSIGNMENT_KEYS, CONFIDENCE_K
 from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
+from crossfade.app.planfile.notices import KEPT_KEYS, RULE_KEYS
 from crossfade.app.planfile.phases import PHASE_KEYS
-from crossfade.core.plan import GateKind, Plan
+from crossfade.core.plan import GateKind, NoticeKind, Plan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "plan.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -30,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "beta.txt").write_text("".join(f"b{n}\n" for n in range(500)))
     (tmp_path / "override-secret").write_text("0123456789abcdef\n")
     (tmp_path / "prometheus-token").write_text("abc\n")
+    (tmp_path / "webhook-url").write_text("https://example.org/notices\n")
+    (tmp_path / "webhook-secret").write_text(f"whsec_{'a' * 32}\n")
     return tmp_path
 
 
@@ -50,6 +53,13 @@ def test_the_numbers_in_the_text(folder: Path) -> None:
     assert _load(folder, BLOCKS[0]).phases[0].margin == 1.25
 
 
+def test_every_word_that_is_told_is_explained() -> None:
+    table = PAGE.split("## `notify`")[1]
+    assert all(f"`{kind}`" in table for kind in NoticeKind)
+    lasting = set(re.findall(r"^ +\| `([a-z ]+)` \|.*\| yes \|$", table, re.MULTILINE))
+    assert lasting == {kind for kind in NoticeKind if kind.lasts}
+
+
 def _first_column(heading: str) -> list[str]:
     section = PAGE.split(f"### {heading}\n")[1].split("\n#")[0]
     return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
@@ -67,6 +77,7 @@ KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS),
+    *(*RULE_KEYS, *KEPT_KEYS),
 )
 
 

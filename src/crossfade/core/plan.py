@@ -378,6 +378,74 @@ class ContractDocuments:
     exemptions: tuple[Exemption, ...] = ()
 
 
+class NoticeKind(StrEnum):
+    """What people are told of."""
+
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+    """The engine holds for another reason than blindness."""
+    BLIND = "blind"
+    ALERT = "alert"
+    BREAKER_OPEN = "breaker open"
+    GATE_WAITING = "gate waiting"
+    """The soak is over, and other gates have not passed."""
+    APPROVAL_WANTED = "approval wanted"
+    """Nothing but people's approval is missing to leave the phase."""
+    PAUSED = "paused"
+    PHASE_PROMOTED = "phase promoted"
+    DRILL = "drill"
+    RETRIED = "retried"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+
+    @property
+    def lasts(self) -> bool:
+        """Tell whether it begins and ends, so that it may be asked to last before it is told."""
+        return self in _LASTING
+
+
+_LASTING = frozenset(
+    {
+        NoticeKind.HOLD,
+        NoticeKind.BLIND,
+        NoticeKind.ALERT,
+        NoticeKind.BREAKER_OPEN,
+        NoticeKind.GATE_WAITING,
+        NoticeKind.APPROVAL_WANTED,
+        NoticeKind.PAUSED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Where an address or a secret is kept; one of the three is given."""
+
+    text: str = field(default="", repr=False)
+    """Itself."""
+    file: str = ""
+    """Absolute path of the file that holds it."""
+    variable: str = ""
+    """The environment's variable that holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRule:
+    """Who is told of what; `webhook` or `apprise` says where."""
+
+    name: str
+    on: Mapping[NoticeKind, float]
+    """Kinds, and for how many plan seconds what lasts must have lasted before it is told."""
+    webhook: Kept | None = None
+    secret: Kept | None = None
+    """Signs what is sent to the webhook."""
+    apprise: Kept | None = None
+    """URLs of the apprise library, one a line."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "on", MappingProxyType(dict(self.on)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The written, versioned intention; immutable once a rollout has started from it."""
@@ -395,8 +463,9 @@ class Plan:
     """Roll back after being blind for this long; None: never, only hold and alert."""
     load: Load | None = None
     contract: ContractDocuments | None = None
+    notices: tuple[NoticeRule, ...] = ()
     digest: str = ""
-    """SHA-256 of the plan's canonical form, cohorts included."""
+    """SHA-256 of the plan's canonical form: cohorts included, secrets and notices not."""
 
     def __post_init__(self) -> None:
         if not self.phases:

@@ -17,6 +17,7 @@ from crossfade.app.planfile.contract import read_contract
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
+from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
@@ -36,6 +37,7 @@ TOP_KEYS = (
     "override secret",
     "load",
     "contract",
+    "notify",
 )
 API_KEYS = ("entry", "listen", "v1", "v2")
 VERSION_KEYS = ("path", "upstreams")
@@ -43,7 +45,7 @@ ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
 SOURCES_KEYS = ("prometheus",)
 SOURCE_KEYS = ("url", "every", "token")
 CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
-_ADDED = {"drill": None, "load": None, "contract": None, "people": 1}
+_ADDED = {"drill": None, "load": None, "contract": None, "people": 1, "notices": ()}
 """Left out of the digest where they are as in plans written before there were such, so that those keep theirs."""
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
@@ -79,9 +81,12 @@ def with_addresses(
 
 
 def digest(plan: Plan) -> str:
-    """Return the SHA-256 (hex) of a plan's canonical content: cohort members count, comments and secrets don't."""
+    """Return the SHA-256 (hex) of a plan's canonical content.
+
+    Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on.
+    """
     sources = tuple(replace(source, token="") for source in plan.sources)
-    content = _canonical(replace(plan, digest="", override_secret="", sources=sources))
+    content = _canonical(replace(plan, digest="", override_secret="", sources=sources, notices=()))
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -120,6 +125,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     blind = top.parse("when blind", _blind, None)
     load = read_load(top.get("load"), api.entry if api else None)
     contract = read_contract(top.get("contract"), folder)
+    notices = read_notices(top.get("notify"), folder)
     if root.report.problems or name is None or api is None:
         return None
     return Plan(
@@ -134,6 +140,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         blind_rollback_s=blind,
         load=load,
         contract=contract,
+        notices=notices,
     )
 
 

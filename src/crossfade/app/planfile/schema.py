@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossfade.app.planfile.notices import NOTICE_FORMS, VARIABLE
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
 from crossfade.core.contract.rules import RULES
+from crossfade.core.plan import NoticeKind
 
 _NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 _TIME = rf"(?=[0-9])({_NUMBER}w ?)?({_NUMBER}d ?)?({_NUMBER}h ?)?({_NUMBER}m ?)?({_NUMBER}s)?"
@@ -39,6 +41,7 @@ def json_schema() -> dict[str, Any]:
                 "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
                 "load": _load(),
                 "contract": _contract(),
+                "notify": {"oneOf": [_notice_rule(), {"type": "array", "minItems": 1, "items": _notice_rule()}]},
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
         ),
@@ -207,6 +210,29 @@ def _contract() -> dict[str, Any]:
     return _object(
         {"v1": document, "v2": document, "except": {"type": "array", "minItems": 1, "items": exemption}}, ["v1", "v2"]
     )
+
+
+def _notice_rule() -> dict[str, Any]:
+    lasting = "|".join(kind.value for kind in NoticeKind if kind.lasts)
+    others = "|".join(kind.value for kind in NoticeKind if not kind.lasts)
+    kept = _object(
+        {"file": _any_text("File that holds it."), "env": _text(VARIABLE, "Variable of the environment.")}, []
+    ) | {"minProperties": 1, "maxProperties": 1}
+    rule = _object(
+        {
+            "name": _text(_NAME, "Name of the rule; needed where there are several."),
+            "on": {
+                "type": "array",
+                "minItems": 1,
+                "items": _text(rf"{others}|({lasting})( {_TIME})?", "What is told.", NOTICE_FORMS),
+            },
+            "webhook": {"oneOf": [_text(r"https?://[^@\s]+", "Where CloudEvents are posted to."), kept]},
+            "secret": kept | {"description": "Where the secret is kept that signs them: whsec_ and base64."},
+            "apprise": kept | {"description": "Where apprise's URLs are kept, one a line."},
+        },
+        ["on"],
+    )
+    return rule | {"oneOf": [{"required": ["webhook"]}, {"required": ["apprise"]}]}
 
 
 def _gates() -> tuple[str, ...]:

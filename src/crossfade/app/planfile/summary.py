@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import wrap
 
 from crossfade.app.planfile.lint import lint, population
 from crossfade.app.planfile.metrics import say
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
-from crossfade.core.plan import Comparison, DrillStep, Key, KeySource, Limit, Metric, MetricKind, Phase, Plan
+from crossfade.core.notices import masked
+from crossfade.core.plan import (
+    Comparison,
+    DrillStep,
+    Kept,
+    Key,
+    KeySource,
+    Limit,
+    Metric,
+    MetricKind,
+    NoticeRule,
+    Phase,
+    Plan,
+)
 from crossfade.core.split import BUCKETS
 from crossfade.core.words import duration, percent
 
@@ -26,6 +40,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0) -> str:
         _table(("metric", "from", "baseline", "target", "guard"), [_metric(metric) for metric in plan.metrics]),
         _errors(plan),
         *([_sources(plan)] if plan.sources else []),
+        *([_notices(plan)] if plan.notices else []),
         _findings(plan, requests_per_user_per_day),
     ]
     return "\n\n".join(blocks)
@@ -121,6 +136,22 @@ def _sources(plan: Plan) -> str:
         f"{s.name}: {s.url}, asked every {duration(s.every_s)}{' with a token' if s.token else ''}"
         for s in plan.sources
     )
+
+
+def _notices(plan: Plan) -> str:
+    return "\n".join(_fold(f"told to {rule.name} ({_target(rule)}): {_told(rule)}", "  ") for rule in plan.notices)
+
+
+def _target(rule: NoticeRule) -> str:
+    kept, what = (rule.webhook, "webhook") if rule.webhook else (rule.apprise or Kept(), "apprise")
+    signed = ", signed" if rule.secret else ", not signed" if rule.webhook else ""
+    if kept.text:
+        return f"{what} {masked(kept.text)}{signed}"
+    return f"{what} in {f'${kept.variable}' if kept.variable else Path(kept.file).name}{signed}"
+
+
+def _told(rule: NoticeRule) -> str:
+    return ", ".join(f"{kind} {duration(for_s)}" if for_s else str(kind) for kind, for_s in rule.on.items())
 
 
 def _errors(plan: Plan) -> str:
