@@ -43,9 +43,9 @@ def test_beyond_loopback_only_while_a_token_is_valid() -> None:
 
 
 def test_nobody_is_believed_about_addresses_but_the_proxy_named() -> None:
-    assert listening().uvicorn == {"proxy_headers": False, "forwarded_allow_ips": None}
+    assert {"proxy_headers": False, "forwarded_allow_ips": None}.items() <= listening().uvicorn.items()
     named = listening(trusted_proxy="192.0.2.1").uvicorn
-    assert named == {"proxy_headers": True, "forwarded_allow_ips": "192.0.2.1"}
+    assert {"proxy_headers": True, "forwarded_allow_ips": "192.0.2.1"}.items() <= named.items()
 
 
 def test_names_are_of_hosts() -> None:
