@@ -65,7 +65,8 @@ def served_with(
 @asynccontextmanager
 async def serving(served: Served) -> AsyncIterator[str]:
     """Serve an API on a free port and give its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         make_api(served), log_level="critical", lifespan="off", timeout_graceful_shutdown=5, http=Patience
     )
