@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tripsearch import facts as facts_header
-from tripsearch import problem
+from tripsearch import openapi, problem
 from tripsearch.control import control_route
 from tripsearch.facts import Facts
 from tripsearch.faults import FaultSwitch
@@ -28,6 +28,7 @@ from tripsearch.system import seconds
 _log = logging.getLogger(__name__)
 
 _METHODS = ("GET", "HEAD")
+_API_VERSION = b"api-version"
 
 
 class Version(Protocol):
@@ -35,6 +36,8 @@ class Version(Protocol):
 
     path: str
     """Where it answers."""
+    number: str
+    """What it says of itself in API-Version."""
 
     async def answer(self, search: Search, facts: Facts) -> bytes:
         """The JSON object of the answer; fills the facts also when it raises. Raises ProblemError."""
@@ -55,7 +58,15 @@ class TripApp:
         self._metrics = metrics
         self._faults = faults
         self._floor_s = floor_s
-        more = [control_route(faults.show, faults.change)] if allow_faults else []
+        self._number = version.number.encode()
+        described = openapi.document(version.number, version.path)
+
+        async def promised(_: Request) -> Response:
+            return Response(described, media_type="application/json")
+
+        more: list[BaseRoute] = [Route("/openapi.json", promised)]
+        if allow_faults:
+            more.append(control_route(faults.show, faults.change))
         self._rest = common_app(version.ready, metrics, more)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +84,7 @@ class TripApp:
         begun = seconds()
         facts = Facts()
         status, content_type = 200, JSON
-        headers: Headers = []
+        headers: Headers = [(_API_VERSION, self._number)]
         try:
             if scope["method"] not in _METHODS:
                 headers.append((b"allow", b"GET, HEAD"))

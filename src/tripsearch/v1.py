@@ -12,6 +12,7 @@ class V1:
     """GET /v1/trips/search."""
 
     path = "/v1/trips/search"
+    number = "1"
 
     def __init__(self, database: Database, trips: TripSearch) -> None:
         self._database = database

@@ -14,6 +14,7 @@ class V2:
     """GET /v2/trips/search."""
 
     path = "/v2/trips/search"
+    number = "2"
 
     def __init__(self, database: Database, trips: TripSearch, weather: GuardedWeather) -> None:
         self._database = database
