@@ -11,6 +11,8 @@ CrossfadeError
 │   ├── ProxyRefusedError its configuration or a value was refused; retrying won't help
 │   ├── ReadBackError     what was read back differs from what was set
 │   └── StaleGenerationError   someone with a later generation has acted since
+├── NoticeRefusedError    a notice can't be handed over; retrying won't help
+├── NotTakenError         a notice was not taken; trying again may help
 └── StoreError            the store can't keep or give what was asked
 """
 
@@ -94,6 +96,18 @@ class ReadBackError(ProxyError):
 
 class StaleGenerationError(ProxyError):
     """Someone with a later generation has acted since; this actor must stop acting."""
+
+
+class NoticeRefusedError(CrossfadeError):
+    """A notice can't be handed over; the same again will be refused again."""
+
+
+class NotTakenError(CrossfadeError):
+    """A notice was not taken. Trying again may help, after `after_s` real seconds where the receiver said so."""
+
+    def __init__(self, message: str, after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class StoreError(CrossfadeError):

@@ -14,6 +14,7 @@ from crossfade.core.access import Act, Token
 from crossfade.core.decide import Decision
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
+from crossfade.core.notices import Notice
 from crossfade.core.split import NOBODY, Split, Version
 
 
@@ -220,7 +221,7 @@ class Record:
     """One piece of what is kept of a rollout, in the store's own form."""
 
     kind: str
-    """events | ticks | evidence | looks | decisions"""
+    """events | ticks | evidence | looks | decisions | notices"""
     fields: Mapping[str, str | int | float | bytes | None]
 
 
@@ -269,6 +270,12 @@ class Store(Protocol):
     async def looks(self, rollout: str, after: int = 0, limit: int = 1000) -> Sequence[KeptLook]:
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
 
+    async def notices(self, rollout: str) -> Mapping[str, bytes]:
+        """Return the ledger of each rule of notices that has one, by its name, as `core.notices.save` made it."""
+
+    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the ledgers of these rules in the place of theirs, all or none; those of others stay."""
+
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act; None where nobody ever could. Who may ask for it when: see `engine.lease`."""
 
@@ -315,6 +322,23 @@ class Audit(Protocol):
 
     async def latest(self, limit: int) -> Sequence[Act]:
         """Return the latest acts, newest first; StoreError where they can't be read."""
+
+
+class Notifier(Protocol):
+    """One place where notices go."""
+
+    shown: str
+    """Where that is, as it may be logged: without what may be a secret."""
+
+    async def send(self, notice: Notice) -> str:
+        """Hand a notice over; return what came back, in a few words.
+
+        Raises NotTakenError where trying again may help, NoticeRefusedError where it won't. Both name the place as it
+        is `shown`. It may hang: whoever calls gives it a limited time. Handed over again, a notice has the same id.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
 
 
 Fact = str | int | float | bool

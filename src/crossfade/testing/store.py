@@ -35,6 +35,7 @@ class MemoryStore:
         self._evidence: dict[str, tuple[int, bytes]] = {}
         self._decisions: dict[str, list[bytes]] = defaultdict(list)
         self._looks: dict[str, list[KeptLook]] = defaultdict(list)
+        self._notices: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
@@ -150,6 +151,17 @@ class MemoryStore:
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
         with self._call("looks"):
             return [look for look in self._looks[rollout] if look.number > after][: max(limit, 0)]
+
+    async def notices(self, rollout: str) -> Mapping[str, bytes]:
+        """Return the ledger of each rule, by its name."""
+        with self._call("notices"):
+            return dict(self._notices[rollout])
+
+    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the ledgers of these rules; those of others stay."""
+        with self._call("save_notices", write=True):
+            self._must_hold(rollout, generation)
+            self._notices[rollout] |= ledgers
 
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act."""

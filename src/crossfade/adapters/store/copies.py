@@ -22,14 +22,15 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "evidence": (schema.evidence, schema.evidence.c.number),
     "decisions": (schema.decisions, schema.decisions.c.id),  # before the looks that they name: those are many
     "looks": (schema.looks, schema.looks.c.id),
+    "notices": (schema.notices, schema.notices.c.rule),
 }
 """Tables by kind, in the order in which they are copied, and what orders the rows of a rollout."""
-_OWN = {"events": {"id"}, "decisions": {"id"}, "looks": set[str](), "ticks": set[str](), "evidence": set[str]()}
+_OWN = {"events": {"id"}, "decisions": {"id"}}
 """Columns that a database gives itself and nothing names."""
 
 
 def _names(kind: str) -> list[str]:
-    return [column.name for column in _KEYS[kind][0].c if column.name not in {"rollout", *_OWN[kind]}]
+    return [column.name for column in _KEYS[kind][0].c if column.name not in {"rollout", *_OWN.get(kind, ())}]
 
 
 async def rows_of(connection: AsyncConnection, rollout: str) -> AsyncIterator[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -83,4 +83,11 @@ leases = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("lasts_s", sa.Double, nullable=False),
     sa.Column("beat", sa.BigInteger, nullable=False),
+)
+notices = sa.Table(
+    "crossfade_notices",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("ledger", sa.LargeBinary, nullable=False),
 )

@@ -33,6 +33,7 @@ KEPT_DECISIONS = 10_000
 
 _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
+_notices = schema.notices
 
 
 class SqlStore:
@@ -204,6 +205,25 @@ class SqlStore:
         async with self._database.transaction(write=False) as connection:
             rows = (await connection.execute(query.limit(max(limit, 0)))).all()
         return [self._look(row, f"look {row.id} of {rollout}") for row in rows]
+
+    # ── notices ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def notices(self, rollout: str) -> Mapping[str, bytes]:
+        """Return the ledger of each rule, by its name."""
+        query = sa.select(_notices.c.rule, _notices.c.ledger).where(_of(_notices, rollout))
+        async with self._database.transaction(write=False) as connection:
+            return {row.rule: bytes(row.ledger) for row in (await connection.execute(query)).all()}
+
+    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the ledgers of these rules, all or none; those of others stay."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            for rule, ledger in ledgers.items():
+                keep = insert(_notices).values(rollout=rollout, rule=rule, ledger=ledger)
+                same = [_notices.c.rollout, _notices.c.rule]
+                update = keep.on_conflict_do_update(index_elements=same, set_={"ledger": keep.excluded.ledger})
+                await connection.execute(update)
 
     # ── the lease ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -77,6 +77,7 @@ async def _has_written(store: Store, generation: int, n: int) -> list[str]:
         "append": store.append("r", last, some_events("r", last + 1, 1), generation=generation),
         "save_ticks": store.save_ticks("r", [some_kept(n)], b"%d" % n, generation=generation),
         "save_look": store.save_look("r", some_look(float(n), {"n": n}), generation=generation),
+        "save_notices": store.save_notices("r", {"a": b"%d" % n}, generation=generation),
         "prune": store.prune("r", float("-inf"), generation=generation),
     }
     done = []
@@ -89,7 +90,7 @@ async def _has_written(store: Store, generation: int, n: int) -> list[str]:
     return done
 
 
-ALL_WRITES = ["append", "save_ticks", "save_look", "prune"]
+ALL_WRITES = ["append", "save_ticks", "save_look", "save_notices", "prune"]
 
 
 class _Word(StrEnum):
@@ -345,6 +346,16 @@ class StoreConformance:
             assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 3
             before = await handles[0].lease("r")
             assert before == wanted[outcomes.index(None)]
+
+    async def test_ledgers_of_notices_are_kept_by_rule(self, store: Store, connect: Connect) -> None:
+        """A rule's latest ledger stands; those of other rules and rollouts stay as they are."""
+        assert await store.notices("r") == {}
+        await store.save_notices("r", {"a": b"1", "b": b"\x00\xff"})
+        await store.save_notices("r", {"a": b"2"})
+        await store.save_notices("s", {"a": b"3"})
+        await store.save_notices("s", {})
+        other = await connect()
+        assert (await other.notices("r"), await other.notices("s")) == ({"a": b"2", "b": b"\x00\xff"}, {"a": b"3"})
 
     async def test_every_write_carries_the_generation_of_the_lease(self, store: Store, connect: Connect) -> None:
         """Any other one is refused and changes nothing, from the commit of the next one's lease on."""
