@@ -235,7 +235,7 @@ class Bench:
         (directory / "haproxy.cfg").write_text(rendered.config)
         (directory / "cohort.map").write_text(rendered.cohort_map)
         state = ProxyState(generation=1, split=split, v1_headers=headers or {})
-        write_files(directory, encode(state, rendered.cohorts, rolled_back=-1, rollbacks=0))
+        write_files(directory, encode(state, rendered.cohorts, {}))
         wait_for_port(collector)
         command = [find_binary(), "-db", "-f", "haproxy.cfg"]
         return Row(name, port, self.run(command, self.proxy_core, cwd=directory, env={BIND_VARIABLE: rendered.listen}))

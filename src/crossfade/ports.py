@@ -64,6 +64,11 @@ class NodeState:
     error: str = ""
     rolled_back: int = -1
     """The last generation that a rollback switch has outdated; -1 where none was ever thrown."""
+    by_itself: bool = False
+    """The node threw that switch itself, because nobody looked after it for the plan's time."""
+    unattended_s: float | None = None
+    """Real seconds beyond that time for which nobody has looked after it, or had when we came; None where somebody
+    does."""
 
 
 class Proxy(Protocol):

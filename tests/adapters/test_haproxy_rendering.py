@@ -142,7 +142,7 @@ STATES = st.builds(
 
 
 def _encoded(state: ProxyState) -> Maps:
-    return encode(state, COHORTS, rolled_back=-1, rollbacks=0)
+    return encode(state, COHORTS, {})
 
 
 def _parsed(maps: Maps) -> Maps:

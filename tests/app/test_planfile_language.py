@@ -22,6 +22,7 @@ from crossfade.core.plan import (
     Limit,
     Metric,
     MetricKind,
+    Unattended,
 )
 
 
@@ -230,6 +231,18 @@ def test_when_blind(desk: Any, plan_text: str) -> None:
     assert desk.load(plan_text).blind_rollback_s is None
     assert desk.load(plan_text + "when blind: hold\n").blind_rollback_s is None
     assert desk.load(plan_text + "when blind: rollback after 15m\n").blind_rollback_s == 900
+
+
+def test_unattended(desk: Any, plan_text: str) -> None:
+    """A plan from before there was such a key keeps its digest, and so does one that writes the default out."""
+    assert desk.load(plan_text).unattended == Unattended(after_s=600, rollback=False)
+    assert desk.load(plan_text + "unattended: {after: 10m}\n").digest == desk.load(plan_text).digest
+    assert desk.load(plan_text + "unattended: {after: 10m, then: alert}\n").digest == desk.load(plan_text).digest
+    strict = desk.load(plan_text + "unattended: {after: 1h, then: rollback}\n")
+    assert strict.unattended == Unattended(after_s=3600, rollback=True)
+    assert strict.digest != desk.load(plan_text).digest
+    assert "after 1h without a controller: the proxy alerts and puts everyone on V1" in summarise(strict)
+    assert "after 10m without a controller: the proxy alerts\n" in summarise(desk.load(plan_text))
 
 
 def test_the_salt_follows_from_name_and_salt_text(desk: Any, plan_text: str) -> None:

@@ -100,11 +100,16 @@ STRUCTURE = [
     ("phases:\n", "confidence: {false_rollback: ^60%}\nphases:\n", "confidence.false_rollback", "less than 50%"),
     ("phases:\n", "confidence: {burst_tolerance: ^5}\nphases:\n", "confidence.burst_tolerance", "such as 30s"),
     ("phases:\n", "when blind: ^panic\nphases:\n", "when blind", "write `hold`, or `rollback after 15m`"),
+    ("phases:\n", "unattended: {after: ^10}\nphases:\n", "unattended.after", "such as 30s"),
+    ("phases:\n", "unattended: {after: 1h, then: ^panic}\nphases:\n", "unattended.then", "write `alert`"),
+    ("phases:\n", "unattended: ^{then: rollback}\nphases:\n", "unattended.after", "is missing; write `after: 10m`"),
     ("phases:\n", "override secret: ^hunter2\nphases:\n", "override secret", "{file: override-secret}"),
 ]
 
 MEANING = [
     ("phases:\n", "confidence: {burst_tolerance: ^2h}\nphases:\n", "confidence.burst_tolerance", "write 1m to 1h"),
+    ("phases:\n", "unattended: {after: ^4s}\nphases:\n", "unattended.after", "write 5s to 1w"),
+    ("phases:\n", "unattended: {after: ^2w}\nphases:\n", "unattended.after", "write 5s to 1w"),
     ("rollout: trips", "rollout: trips\n^rollout: again", "rollout", "written twice, first on line 2"),
     ("listen: 127.0.0.1:8100", "listen: ^127.0.0.1:080", "api.listen", "'080'"),
     (

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from crossfade.app.planfile import load_plan, sentences
-from crossfade.app.planfile.build import API_KEYS, ASSIGNMENT_KEYS, CONFIDENCE_KEYS, SOURCE_KEYS, SOURCES_KEYS, TOP_KEYS
+from crossfade.app.planfile.build import (
+    API_KEYS,
+    ASSIGNMENT_KEYS,
+    CONFIDENCE_KEYS,
+    SOURCE_KEYS,
+    SOURCES_KEYS,
+    TOP_KEYS,
+    UNATTENDED_KEYS,
+)
 from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
@@ -74,7 +82,7 @@ def test_every_sentence_in_the_tables_is_one() -> None:
 
 
 KEYS = (
-    *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS),
+    *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS),
     *(*RULE_KEYS, *KEPT_KEYS),

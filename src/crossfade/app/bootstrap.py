@@ -32,8 +32,9 @@ from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access
-from crossfade.app.web.served import Served
+from crossfade.app.web.served import Carried, Served
 from crossfade.core.plan import DAY, Plan
+from crossfade.core.words import duration
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport, roll_back
@@ -134,6 +135,7 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
     sources: tuple[MetricsSource, ...] = (outcomes, *servers)
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
     lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
+    proxy.attendance.attended = lambda: lease.over is None
     meters = Meters(clock.monotonic)
     parts = Parts(
         store=store,
@@ -165,18 +167,21 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
 async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
     leadership, wall = app.leadership, SystemClock()
     token = _token(app)
-    served = Served(
+    carried = Carried(
         controller=leadership.controller,
         store=app.store,
         telemetry=leadership.collector,
         clock=app.clock,
         outcomes=app.outcomes,
+        trend=Trend(app.folder / TREND_FILE),
+        meters=app.meters,
+    )
+    served = Served(
+        rollouts={app.plan.name: carried},
         wall=wall,
         access=Access(local=token, tokens=tokens, now=wall.now, new_secret=new_token),
         audit=FileAudit(app.folder.parent / AUDIT_FILE),
         exposure=listening.exposure,
-        trend=Trend(app.folder / TREND_FILE),
-        meters=app.meters,
     )
     config = uvicorn.Config(
         make_api(served),
@@ -191,7 +196,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
     listening.socket.listen()  # from here on whoever has read the control file is heard
     api = asyncio.create_task(server.serve(sockets=[listening.socket]))
     acting = asyncio.create_task(leadership.run())
-    drawn = asyncio.create_task(_draw(app, served.trend))
+    drawn = asyncio.create_task(_draw(app, carried.trend))
     stopped = asyncio.create_task(stop.wait())
     control = Control(
         rollout=app.plan.name, url=listening.url, token=token, plan=str(path), pid=os.getpid(), ca=listening.ca
@@ -205,7 +210,7 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         for task in done - {stopped}:
             task.result()  # a task that ended by itself did so by a fault: say which
     finally:
-        served.feed.close()
+        served.end_streams()
         server.should_exit = True
         for task in (stopped, acting, drawn):
             task.cancel()
@@ -237,6 +242,9 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     await app.store.close()
     if led and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
+        if app.plan.unattended.rollback:
+            alone = duration(app.plan.unattended.after_s)
+            log.warning("after %s without a controller it puts everyone on V1, as the plan says", alone)
 
 
 def _kept_key(path: Path) -> bytes:

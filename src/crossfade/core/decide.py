@@ -95,6 +95,9 @@ class ClearAlert:
     sentence: str
 
 
+UNATTENDED = "unattended"
+"""Key of the alert that no controller looks after a proxy: its nodes tell, and no evidence."""
+
 Command = RollBack | Promote | Drill | Complete | BeginHold | EndHold | RaiseAlert | ClearAlert
 
 
@@ -207,7 +210,9 @@ def _alerts(
         wanted[held[0].value.lower()] = held[1]
     raised = [RaiseAlert(key=key, sentence=text) for key, text in wanted.items() if key not in rollout.alerts]
     cleared = [
-        ClearAlert(key=key, sentence=f"over: {text}") for key, text in rollout.alerts.items() if key not in wanted
+        ClearAlert(key=key, sentence=f"over: {text}")
+        for key, text in rollout.alerts.items()
+        if key not in (*wanted, UNATTENDED)
     ]
     return (*raised, *cleared)
 

@@ -118,7 +118,8 @@ class RolledBack(Event):
     VERB: ClassVar[str] = "roll back"
     reason: str
     trigger: str
-    """Name of the metric, `person`, `proxy` (found rolled back there), `drill` (one that failed) or `blind`."""
+    """Name of the metric, `person`, `proxy` (found rolled back there), `unattended` (the proxy did it
+    itself, because no controller looked after it), `drill` (one that failed) or `blind`."""
     took_s: float
     """Real seconds from the decision to the last node's answer."""
     nodes: dict[str, str]

@@ -317,6 +317,16 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unattended:
+    """What happens where no controller looks after a proxy any more."""
+
+    after_s: float = 600.0
+    """Real seconds without a controller that holds its lease; the proxy node itself counts them."""
+    rollback: bool = False
+    """Whether the node then puts everyone on V1 by itself; it alerts either way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One kind of request that a load sends: GET, always."""
 
@@ -461,6 +471,7 @@ class Plan:
     """Clients that send it in X-Crossfade-Secret may choose a version with X-Crossfade-Version; empty: nobody may."""
     blind_rollback_s: float | None = None
     """Roll back after being blind for this long; None: never, only hold and alert."""
+    unattended: Unattended = Unattended()
     load: Load | None = None
     contract: ContractDocuments | None = None
     notices: tuple[NoticeRule, ...] = ()

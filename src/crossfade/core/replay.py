@@ -173,7 +173,8 @@ class Replay:
     def _explain(self, event: e.Event) -> None:
         """Note an act of the evidence that no look has asked for."""
         command = _ACTS.get(type(event))
-        by_people = getattr(event, "by", "") or getattr(event, "trigger", "") in ("person", "proxy", "drill")
+        others = ("person", "proxy", "unattended", "drill")
+        by_people = getattr(event, "by", "") or getattr(event, "trigger", "") in others
         if command is None or by_people:
             return
         if command not in self._asked:

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from crossfade.core import events as e
 from crossfade.core.decide import (
+    UNATTENDED,
     BeginHold,
     ClearAlert,
     Command,
@@ -37,6 +38,7 @@ from crossfade.core.observation import Observation
 from crossfade.core.plan import Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import Version
+from crossfade.core.words import duration
 from crossfade.engine import drill
 from crossfade.engine.apply import Drift, apply, compare, wanted_state
 from crossfade.engine.journal import Journal
@@ -160,6 +162,8 @@ class Controller:
         self._looked: int | None = None
         """The last tick at which a look was kept."""
         self._observed_at = float("-inf")
+        self._drifted: tuple[tuple[str, str], ...] = ()
+        """What differed at the last look: a drift that stays is recorded once."""
         self._drill: drill.Drill | None = None
         """The one that this controller has begun."""
 
@@ -221,6 +225,7 @@ class Controller:
         await self._parts.proxy.start()
         async with self._acting:
             self.nodes = await self._parts.proxy.observe()
+            await self._tell_unattended()
             if not fresh and await self._found_rolled_back():
                 return
             await self._assert_wanted()
@@ -296,7 +301,10 @@ class Controller:
         await self._read_back()
         if not self._rolling:
             self._notice_a_later_one()
-        if self._rolling or self.fenced or await self._found_rolled_back():
+        if self._rolling or self.fenced:
+            return
+        await self._tell_unattended()
+        if await self._found_rolled_back():
             return
         if self._lease_over is None:
             await self._mend_drift()
@@ -597,23 +605,43 @@ class Controller:
         if not drift.killed or not allowed(self.rollout.state, e.RolledBack):
             return False
         log.warning("%s: rolled back at the proxy", ", ".join(drift.killed))
-        reason = f"the proxy was rolled back directly on {', '.join(drift.killed)}"
+        names, trigger = ", ".join(drift.killed), "proxy"
+        reason = f"the proxy was rolled back directly on {names}"
+        if any(node.by_itself for node in self.nodes if node.node in drift.killed):
+            limit, trigger = duration(self.plan.unattended.after_s), UNATTENDED
+            reason = f"no controller looked after {names} for {limit}: the proxy put everyone on V1 by itself"
         later = drift.later_generation or 0  # of a rollback that an earlier life of ours could not record
-        await self._throw(RollBack(trigger="proxy", reason=reason), by="", generation=later + 1)
+        await self._throw(RollBack(trigger=trigger, reason=reason), by="", generation=later + 1)
         return True
 
+    async def _tell_unattended(self) -> None:
+        """Alert while a node says that nobody looks after it, or says that nobody did until we came."""
+        alone = {node.node: node.unattended_s for node in self.nodes if node.unattended_s is not None}
+        raised, now = self.rollout.alerts.get(UNATTENDED), self._now()
+        if alone and raised is None:
+            lasted = duration(self.plan.unattended.after_s + max(alone.values()))
+            sentence = f"no controller looked after {', '.join(alone)} for {lasted}"
+            await self._journal.record_done(e.AlertRaised(at=now, key=UNATTENDED, sentence=sentence))
+        elif raised is not None and not alone:
+            await self._journal.record_done(e.AlertCleared(at=now, key=UNATTENDED, sentence=f"over: {raised}"))
+
     async def _mend_drift(self) -> None:
-        """Set the proxy again where it differs; what can't be set is left to `decide` as a reason to hold."""
+        """Set the proxy again where it differs, then record it: a store that is down must not keep users on V2.
+
+        What can't be set is left to `decide` as a reason to hold.
+        """
         drift, now = self._drift(), self._now()
-        for node, detail in drift.differing:
-            if self.rollout.applied_generation == self.rollout.generation:
-                await self._journal.record(e.DriftFound(at=now, node=node, detail=detail))
         pending = self.rollout.applied_generation != self.rollout.generation
+        news = () if pending else tuple(found for found in drift.differing if found not in self._drifted)
+        self._drifted = drift.differing
         if (drift.differing or pending) and not drift.unreachable:
             try:
                 await self._assert_wanted()
             except (ProxyError, UnreachableError) as error:
                 log.error("the proxy could not be set: %s", error)
+        found = [e.DriftFound(at=now, node=node, detail=detail) for node, detail in news]
+        if found:
+            await self._journal.record_done(*found)
 
     async def look_for_gross_breach(self) -> bool:
         """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock.

@@ -41,8 +41,11 @@ class FakeProxy:
         self.file = ProxyState(generation=0)
         self.history: list[ProxyState] = []
         self.rolled_back = -1
+        self.unattended_s: float | None = None
+        """What the node tells of how long nobody has looked after it."""
         self.between: Callable[[str], Awaitable[None]] = _at_once
         """Awaited between the steps of `apply`, which others may overtake and a killed process never ends."""
+        self._by_itself = -1
         self._thrown = 0
         """How often a switch was thrown."""
         self._cohorts = frozenset(cohorts)
@@ -128,6 +131,11 @@ class FakeProxy:
         self._set(replace(self.memory, generation=at, killed=True, split=_nobody(self.memory.split)))
         return self._node_state()
 
+    def give_up(self) -> None:
+        """Put everyone on V1 as a node does that nobody looks after."""
+        self.throw_switch(None)
+        self._by_itself = self.rolled_back
+
     def _node_state(self) -> NodeState:
         return NodeState(
             node=self._node,
@@ -135,6 +143,8 @@ class FakeProxy:
             state=self.memory,
             proxy_version="fake",
             rolled_back=self.rolled_back,
+            by_itself=self._by_itself == self.rolled_back != -1,
+            unattended_s=self.unattended_s,
         )
 
     def version_of(self, user: str) -> Version:

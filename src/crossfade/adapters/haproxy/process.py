@@ -20,6 +20,7 @@ from crossfade.adapters.haproxy.runtime import connect
 from crossfade.errors import ProxyRefusedError
 
 LOG = "haproxy.log"
+_SYSLOG = Path("/dev/log")
 _CHECK_S = 30.0
 _OLDEST = (2, 6)
 _CONNECTION_FDS = 2  # the client's and the server's
@@ -51,6 +52,11 @@ def connections_max(wanted: int) -> int:
     if hard == resource.RLIM_INFINITY:
         return wanted
     return max(100, min(wanted, (hard - _OTHER_FDS) // _CONNECTION_FDS))
+
+
+def syslog_socket() -> str:
+    """Return the path of the system log's socket; empty where there is none."""
+    return str(_SYSLOG) if _SYSLOG.is_socket() else ""
 
 
 async def check(binary: str, directory: Path, config: str) -> None:

@@ -10,19 +10,29 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from crossfade.adapters.haproxy.attendance import Attendance, alone_s, died_alone
 from crossfade.adapters.haproxy.process import (
+    LOG,
     Process,
     check,
     connections_max,
     ensure_port_free,
     find_binary,
     started_at,
+    syslog_socket,
     take_listener,
 )
 from crossfade.adapters.haproxy.render import (
+    BY_ITSELF,
     COHORT_MAP,
     CONFIG,
+    GENERATION,
     INT_MAP,
+    KILL,
+    ROLLBACKS,
+    ROLLED_BACK,
+    WATCHED,
+    WATCHER,
     Rendered,
     Tuning,
     cohort_entries,
@@ -31,9 +41,7 @@ from crossfade.adapters.haproxy.render import (
 )
 from crossfade.adapters.haproxy.runtime import PID, Runtime
 from crossfade.adapters.haproxy.state import (
-    KILL,
-    ROLLBACKS,
-    ROLLED_BACK,
+    THROWN,
     Maps,
     decode,
     encode,
@@ -41,6 +49,7 @@ from crossfade.adapters.haproxy.state import (
     initial,
     read_files,
     rises,
+    rolled_back,
     share_keys,
     steps,
     write_atomically,
@@ -95,6 +104,7 @@ class HaproxyProxy:
         self._node = node
         self._grace_s = grace_s
         self._runtime = Runtime(directory)
+        self.attendance = Attendance(directory, clock, plan.unattended.after_s)
         self._rendered: Rendered | None = None
         self._process: Process | None = None
         self._held: socket.socket | None = None
@@ -109,12 +119,15 @@ class HaproxyProxy:
         async with self._lifecycle:
             if self._process is not None and self._process.alive:
                 return
-            tuning = replace(self._tuning, connections_max=connections_max(self._tuning.connections_max))
+            allowed = connections_max(self._tuning.connections_max)
+            tuning = replace(self._tuning, connections_max=allowed, syslog=syslog_socket())
             rendered = render(self._plan, collector=self.collector, listen=self._listen, tuning=tuning)
             self._rendered = rendered
             self._binary = self._binary or find_binary()
-            self._prepare(rendered)
             running = await self._running()
+            self._prepare(rendered, await self._thrown() if running else None)
+            self.attendance.alone_s = await self._unattended() if running else None
+            await self._attend()
             if running is not None and running[1] == rendered.digest:
                 await self._adopt(running[0], rendered)
             else:
@@ -136,7 +149,7 @@ class HaproxyProxy:
             if (running := await self._running()) is not None:
                 self._process = Process.adopt(running[0])  # another controller has put its own in place
                 return False
-            self._prepare(self._rendered)
+            self._prepare(self._rendered, None)
             await self._spawn(self._rendered, None)
             self.restarts += 1
             _log.warning("the proxy had died and was started again", extra={"node": self._node})
@@ -175,7 +188,9 @@ class HaproxyProxy:
     async def observe(self) -> Sequence[NodeState]:
         """Return what the proxy reports now; never raises."""
         try:
-            return [await self._node_state(await self._runtime.maps())]
+            node = await self._node_state(await self._runtime.maps())
+            alone, self.attendance.alone_s = self.attendance.alone_s, None
+            return [node if alone is None else replace(node, unattended_s=max(alone, node.unattended_s or 0.0))]
         except ProxyUnreachableError as error:
             return [NodeState(node=self._node, reachable=False, error=str(error))]
         except CrossfadeError as error:
@@ -195,6 +210,7 @@ class HaproxyProxy:
     async def stop(self) -> None:
         """End the process, finishing its clients first; see `ports.Proxy`."""
         await self._stop_watching()
+        await self.attendance.close()
         async with self._lifecycle:
             if self._process is None and (running := await self._running()) is not None:
                 with suppress(ProcessLookupError):
@@ -211,6 +227,7 @@ class HaproxyProxy:
     async def close(self) -> None:
         """Let go of the process; it goes on serving."""
         await self._stop_watching()
+        await self.attendance.close()
         async with self._lifecycle:
             self._rendered = None
             await self._runtime.close()
@@ -221,8 +238,11 @@ class HaproxyProxy:
 
     # Starting
 
-    def _prepare(self, rendered: Rendered) -> None:
-        """Write what HAProxy reads beside its configuration; damaged state means everyone on V1."""
+    def _prepare(self, rendered: Rendered, thrown: Maps | None) -> None:
+        """Write what HAProxy reads beside its configuration; damaged state means everyone on V1.
+
+        `thrown` is what a running proxy holds: a switch that was thrown there, and could not write it, stays thrown.
+        """
         base = initial(rendered.cohorts)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -232,6 +252,7 @@ class HaproxyProxy:
                 ints = {**base.ints, **{key: value for key, value in found.ints.items() if key in base.ints}}
                 found = Maps(ints=ints, headers={**base.headers, **found.headers})
                 decode(found)
+                found = self._with_switches(found, thrown)
             except FileNotFoundError:
                 found = base
             except ReadBackError as error:
@@ -242,6 +263,47 @@ class HaproxyProxy:
             raise ProxyRefusedError(
                 f"the proxy's directory {self._directory} can't be used: {error.strerror or error}"
             ) from error
+
+    def _with_switches(self, found: Maps, thrown: Maps | None) -> Maps:
+        """Return the state on disk with everyone on V1 where a proxy has put them there and could not write it."""
+        if thrown is not None:
+            return _heeding(found, thrown)
+        if self._plan.unattended.rollback and died_alone(self._directory / LOG):
+            _log.error("the proxy had found itself without a controller when it ended: everyone is put on V1")
+            return rolled_back(found, None, by_itself=True)
+        return found
+
+    async def _thrown(self) -> Maps | None:
+        with suppress(CrossfadeError):
+            return await self._runtime.maps()
+        return None
+
+    async def _attend(self) -> None:
+        try:
+            await self.attendance.start()
+        except OSError as error:
+            raise ProxyRefusedError(
+                f"the proxy's directory {self._directory} can't be used: {error.strerror or error}"
+            ) from error
+
+    async def _unattended(self) -> float | None:
+        """Return for how long the proxy itself says that nobody looks after it; None where somebody does."""
+        with suppress(CrossfadeError):
+            return alone_s(await self._runtime.ask(f"show servers state {WATCHED}"))
+        return None  # an older configuration
+
+    async def _heed_switches(self) -> None:
+        """Put everyone on V1 where a switch was thrown that this process did not see: it had read the files before."""
+        try:
+            disk, memory = read_files(self._directory), await self._runtime.maps()
+        except (OSError, CrossfadeError) as error:
+            _log.error("whether a rollback was missed can't be told: %s", error)
+            return
+        heeded = _heeding(memory, disk)
+        if heeded is not memory:
+            _log.warning("a rollback had come while the proxy was started: everyone is put on V1")
+            keys = (KILL, *THROWN, GENERATION, *share_keys(heeded.ints))
+            await self._runtime.set([(INT_MAP, key, str(heeded.ints[key])) for key in keys])
 
     async def _running(self) -> tuple[int, str] | None:
         """Return pid and configuration digest of the HAProxy that answers in our directory."""
@@ -257,6 +319,7 @@ class HaproxyProxy:
         if rendered.cohorts:
             rule = self._plan.assignment
             await self._runtime.replace_cohorts(cohort_entries(rule.cohorts, rule.salt))
+        await self._heed_switches()
         _log.info("adopted the running proxy", extra={"node": self._node, "pid": pid})
 
     async def _launch(self, rendered: Rendered, running: int | None) -> None:
@@ -285,7 +348,11 @@ class HaproxyProxy:
                 raise ProxyRefusedError(self._why_not_up())
             await self._runtime.close()
             await self._clock.sleep(_READY_POLL_S)
+        # A switch writes the files and then looks which process there is; we the other way round: one sees the other.
         write_atomically(self._directory / PID, f"{process.pid}\n")
+        await self._heed_switches()
+        with suppress(CrossfadeError):  # until the first answer a single silence would count as all of them
+            await self._runtime.do(f"set server {WATCHED}/{WATCHER} health up")
         if self._held is None:
             self._held = take_listener(self._directory, rendered.listen)
 
@@ -383,16 +450,22 @@ class HaproxyProxy:
             proxy_version=f"HAProxy {info.get('Version', '')}",
             up_since=started_at(pid),
             rolled_back=maps.ints.get(ROLLED_BACK, -1),
+            by_itself=maps.ints.get(BY_ITSELF, -1) == maps.ints.get(ROLLED_BACK, -1) != -1,
+            unattended_s=await self._unattended(),
         )
 
 
 def _encoded(wanted: ProxyState, cohorts: tuple[str, ...], old: Maps) -> Maps:
-    return encode(
-        wanted,
-        cohorts,
-        rolled_back=old.ints.get(ROLLED_BACK, -1),
-        rollbacks=old.ints.get(ROLLBACKS, 0),
-    )
+    return encode(wanted, cohorts, old.ints)
+
+
+def _heeding(state: Maps, other: Maps) -> Maps:
+    """Return `state` with everyone on V1 where `other` knows of a switch that `state` doesn't; else `state` itself."""
+    if other.ints.get(ROLLBACKS, 0) <= state.ints.get(ROLLBACKS, 0):
+        return state
+    thrown = {key: other.ints[key] for key in (*THROWN, GENERATION) if key in other.ints}
+    nobody = dict.fromkeys(share_keys(state.ints), 0)
+    return Maps(ints={**state.ints, **nobody, **thrown, KILL: 1}, headers=state.headers)
 
 
 def _refuse_stale(old: Maps, wanted: ProxyState) -> None:

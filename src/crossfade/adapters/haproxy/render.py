@@ -8,13 +8,14 @@ because HAProxy has three levels of quoting and a refused name is clearer than a
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xxhash import xxh64_intdigest
 
-from crossfade.core.plan import Api, Key, KeySource, Plan
+from crossfade.core.plan import Api, Key, KeySource, Plan, Unattended
 from crossfade.errors import ProxyRefusedError
 
 V1_HEADERS = ("Deprecation", "Sunset", "Link")
@@ -26,6 +27,22 @@ HEADER_MAP = "hdr.map"
 COHORT_MAP = "cohort.map"
 RUNTIME_SOCKET = "haproxy.sock"
 FALLBACK_SOCKET = "fallback.sock"
+ATTENDED_SOCKET = "attended.sock"
+"""Where the proxy asks whether a controller looks after it."""
+ATTENDED = "attended"
+"""What it is answered."""
+WATCHED, WATCHER = "crossfade", "controller"
+"""Backend and server under which HAProxy keeps count of that, and tells of it."""
+GENERATION = "generation"
+KILL = "kill"
+HEADERS = "headers"
+SPLIT = "split"
+ROLLED_BACK = "rolled-back"
+"""The last generation that may not raise any more, because a rollback switch was thrown; -1 where none was."""
+ROLLBACKS = "rollbacks"
+"""How often a rollback switch was thrown; only switches write it, so an apply under way can notice them."""
+BY_ITSELF = "by-itself"
+"""The value of `rolled-back` that the proxy set by itself, because nobody looked after it; -1 where it never did."""
 BIND_VARIABLE = "CROSSFADE_BIND"
 """Environment variable with the address, or fd@N, that HAProxy takes its clients from."""
 
@@ -63,6 +80,8 @@ class Tuning:
     threads: int = 1
     ring_bytes: int = 32 * 1024 * 1024
     """Telemetry kept while the collector is away: about 120,000 requests."""
+    syslog: str = ""
+    """Socket of the system's log, which is told when no controller looks after the proxy; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +109,7 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
         [
             *_ring(_address("collector", collector), tuning),
             *_defaults(tuning),
+            *_attended(plan.unattended, tuning),
             *_frontend(plan, tuning),
             *_v1(plan.api),
             *_v2(plan.api),
@@ -219,6 +239,42 @@ def _defaults(tuning: Tuning) -> list[str]:
         text = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
         lines.append(f"  http-error status {status} content-type application/problem+json string '{text}'")
     return [*lines, ""]
+
+
+def _attended(unattended: Unattended, tuning: Tuning) -> list[str]:
+    """Return the backend that no request goes to: its one server is the controller, which is asked how it does.
+
+    It is down once it gave no answer for the whole time; counted in questions, so that a proxy which was stopped
+    itself does not take its own sleep for the controller's.
+    """
+    every_s = min(1.0, max(0.1, unattended.after_s / 60))
+    fall = math.ceil(unattended.after_s / every_s) + 1  # the first silence may come right after the last sign of life
+    return [
+        f"backend {WATCHED}",
+        "  mode tcp",
+        *([f"  log {tuning.syslog} daemon notice alert"] if tuning.syslog else []),
+        f"  timeout check {_ms(every_s / 2)}",
+        "  option tcp-check",
+        f"  tcp-check expect string {ATTENDED}",
+        f"  server {WATCHER} unix@{ATTENDED_SOCKET} check inter {_ms(every_s)} fall {fall} rise 1",
+        "",
+    ]
+
+
+def _alone_rules(unattended: Unattended) -> list[str]:
+    """Return the rules that put everyone on V1 and leave the mark of a rollback switch, thrown by nobody's hand.
+
+    The first request that finds the proxy alone throws it, for good: a controller that comes back finds the mark.
+    """
+    if not unattended.rollback:
+        return []
+    outdated = f"%[str({GENERATION}),map_str_int({INT_MAP},0),add(1)]"
+    count = f"%[str({ROLLBACKS}),map_str_int({INT_MAP},0),add(1)]"
+    values = {BY_ITSELF: outdated, ROLLED_BACK: outdated, ROLLBACKS: count, KILL: "1"}  # the kill ends the condition
+    return [
+        f"  acl alone nbsrv({WATCHED}) eq 0",
+        *(f"  http-request set-map({INT_MAP}) {key} {value} if alone !killed" for key, value in values.items()),
+    ]
 
 
 def _fetch(key: Key) -> str:
@@ -353,6 +409,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         f"  capture response header Crossfade-Facts len {_FACTS_BYTES_MAX}",
         *acls,
         "  http-request set-var(txn.start) date(0,us)",
+        *_alone_rules(plan.unattended),
         *ruled,
         *_assignment_rules(plan),
         "  http-response set-var(txn.us) date(0,us),sub(txn.start)",

@@ -6,15 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfade.adapters.haproxy.render import INT_MAP
+from crossfade.adapters.haproxy.render import GENERATION, HEADERS, INT_MAP, KILL, ROLLBACKS, ROLLED_BACK, SPLIT
 from crossfade.adapters.haproxy.runtime import Runtime
 from crossfade.adapters.haproxy.state import (
-    GENERATION,
-    HEADERS,
-    KILL,
-    ROLLBACKS,
-    ROLLED_BACK,
-    SPLIT,
     Maps,
     decode,
     read_files,
@@ -47,6 +41,10 @@ class HaproxyRollback:
         file_error = await self._write(rolled_back(before, generation))
         try:
             after = await self._set(generation)
+            for _ in range(_ATTEMPTS):
+                if not self._runtime.outdated:
+                    break
+                after = await self._set(generation)  # a process that took over meanwhile may have read the old files
         except CrossfadeError as error:
             if file_error:
                 raise ProxyError(f"nothing could be rolled back: {error}; {file_error}") from error

@@ -45,7 +45,7 @@ class Runtime:
     async def ask(self, command: str) -> str:
         """Return the answer to one command without its closing blank line."""
         async with self._one_at_a_time:
-            if self._asked != self._process():
+            if self.outdated:
                 self._drop()  # to a process that was replaced and only finishes its clients
             reused = self._streams is not None
             try:
@@ -93,6 +93,11 @@ class Runtime:
         for payload in _payloads(entries):
             await self.do(f"add map @{version} {COHORT_MAP} <<\n{payload}")
         await self.do(f"commit map @{version} {COHORT_MAP}")
+
+    @property
+    def outdated(self) -> bool:
+        """Tell whether another process was put in the place of the one that was asked last."""
+        return self._asked != self._process()
 
     async def close(self) -> None:
         """Close the connection; the next command opens another."""

@@ -13,19 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossfade.adapters.haproxy.render import HEADER_MAP, INT_MAP, V1_HEADERS
+from crossfade.adapters.haproxy.render import (
+    BY_ITSELF,
+    GENERATION,
+    HEADER_MAP,
+    HEADERS,
+    INT_MAP,
+    KILL,
+    ROLLBACKS,
+    ROLLED_BACK,
+    SPLIT,
+    V1_HEADERS,
+)
 from crossfade.core.split import Split
 from crossfade.errors import ProxyRefusedError, ReadBackError
 from crossfade.ports import ProxyState
 
-GENERATION = "generation"
-KILL = "kill"
-HEADERS = "headers"
-SPLIT = "split"
-ROLLED_BACK = "rolled-back"
-"""The last generation that may not raise any more, because a rollback switch was thrown; -1 where none was."""
-ROLLBACKS = "rollbacks"
-"""How often a rollback switch was thrown; only switches write it, so an apply under way can notice them."""
+THROWN = (ROLLED_BACK, ROLLBACKS, BY_ITSELF)
+"""What only rollback switches write."""
+_NOT_THROWN = {ROLLED_BACK: -1, ROLLBACKS: 0, BY_ITSELF: -1}
 _ABSENT = "-"
 _INT64_MAX = 2**63 - 1
 
@@ -59,11 +65,11 @@ def share_keys(ints: Mapping[str, int]) -> list[str]:
 
 def initial(cohorts: Sequence[str]) -> Maps:
     """Return the state of a proxy nobody has set yet: everyone on V1."""
-    return encode(ProxyState(generation=0), cohorts, rolled_back=-1, rollbacks=0)
+    return encode(ProxyState(generation=0), cohorts, {})
 
 
-def encode(state: ProxyState, cohorts: Sequence[str], *, rolled_back: int, rollbacks: int) -> Maps:
-    """Return the maps for a state.
+def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int]) -> Maps:
+    """Return the maps for a state; what switches have written is as in `old`.
 
     `own.<cohort>` remembers whether the split names the cohort; the share in force stands in `split.<cohort>`
     either way. Raises ProxyRefusedError for a cohort the plan does not have, a header that is none of
@@ -76,8 +82,7 @@ def encode(state: ProxyState, cohorts: Sequence[str], *, rolled_back: int, rollb
         raise ProxyRefusedError(f"generation {state.generation} is not within 0..2**63-1")
     ints = {
         GENERATION: state.generation,
-        ROLLED_BACK: rolled_back,
-        ROLLBACKS: rollbacks,
+        **{key: old.get(key, value) for key, value in _NOT_THROWN.items()},
         KILL: int(state.killed),
         HEADERS: int(bool(state.v1_headers)),
         SPLIT: state.split.everyone,
@@ -144,7 +149,7 @@ def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
     The generation comes first, so that an actor with an earlier one notices; then what lowers, then headers,
     what raises, and an end of the kill last.
     """
-    ints = {key: value for key, value in new.ints.items() if key not in (ROLLBACKS, ROLLED_BACK)}
+    ints = {key: value for key, value in new.ints.items() if key not in THROWN}
     rank = {GENERATION: 0, KILL: 1 if new.killed else 9}
 
     def order(key: str) -> int:
@@ -161,8 +166,8 @@ def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
     ]
 
 
-def rolled_back(old: Maps, generation: int | None) -> Maps:
-    """Return `old` with everyone on V1 by a rollback switch.
+def rolled_back(old: Maps, generation: int | None, *, by_itself: bool = False) -> Maps:
+    """Return `old` with everyone on V1 by a rollback switch, or by a proxy that nobody looked after.
 
     Without a generation the next one is outdated too: it may be that of a raise that has just begun and does not
     know of the rollback.
@@ -176,6 +181,7 @@ def rolled_back(old: Maps, generation: int | None) -> Maps:
         KILL: 1,
         ROLLED_BACK: max(outdated, old.ints.get(ROLLED_BACK, -1)),
         ROLLBACKS: old.ints.get(ROLLBACKS, 0) + 1,
+        BY_ITSELF: outdated if by_itself else old.ints.get(BY_ITSELF, -1),
     }
     return Maps(ints=ints, headers=old.headers)
 

@@ -21,7 +21,18 @@ from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
-from crossfade.core.plan import MINUTE, Api, AssignmentRule, Confidence, Key, KeySource, Plan, Source, Upstream
+from crossfade.core.plan import (
+    MINUTE,
+    Api,
+    AssignmentRule,
+    Confidence,
+    Key,
+    KeySource,
+    Plan,
+    Source,
+    Unattended,
+    Upstream,
+)
 from crossfade.errors import PlanError, Problem
 
 TOP_KEYS = (
@@ -34,6 +45,7 @@ TOP_KEYS = (
     "confidence",
     "phases",
     "when blind",
+    "unattended",
     "override secret",
     "load",
     "contract",
@@ -45,7 +57,8 @@ ASSIGNMENT_KEYS = ("user", "client", "region", "cohorts", "users", "salt")
 SOURCES_KEYS = ("prometheus",)
 SOURCE_KEYS = ("url", "every", "token")
 CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
-_ADDED = {"drill": None, "load": None, "contract": None, "people": 1, "notices": ()}
+UNATTENDED_KEYS = ("after", "then")
+_ADDED = {"drill": None, "load": None, "contract": None, "people": 1, "notices": (), "unattended": Unattended()}
 """Left out of the digest where they are as in plans written before there were such, so that those keep theirs."""
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
@@ -123,6 +136,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     confidence = _read_confidence(top.get("confidence"))
     secret = _read_secret(top.get("override secret"), folder, "override-secret", quantities.secret)
     blind = top.parse("when blind", _blind, None)
+    unattended = _read_unattended(top.get("unattended"))
     load = read_load(top.get("load"), api.entry if api else None)
     contract = read_contract(top.get("contract"), folder)
     notices = read_notices(top.get("notify"), folder)
@@ -138,6 +152,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         sources=sources,
         override_secret=secret,
         blind_rollback_s=blind,
+        unattended=unattended,
         load=load,
         contract=contract,
         notices=notices,
@@ -345,6 +360,23 @@ def _blind(text: str) -> float | None:
     if words.startswith("rollback after "):
         return quantities.positive_duration(words.removeprefix("rollback after "))
     raise ValueError(f"{text!r} is not known; write `hold`, or `rollback after 15m`")
+
+
+def _read_unattended(field: Field | None) -> Unattended:
+    section = field.section(UNATTENDED_KEYS, "{after: 10m, then: rollback}") if field else None
+    if section is None:
+        return Unattended()
+    after_field = section.require("after", "10m")
+    after_s = after_field.parse(quantities.unattended) if after_field else None
+    rollback = section.parse("then", _then, default=False)
+    return Unattended(after_s=after_s, rollback=rollback) if after_s else Unattended()
+
+
+def _then(text: str) -> bool:
+    """Return whether everyone is put on V1."""
+    if text in ("alert", "rollback"):
+        return text == "rollback"
+    raise ValueError(f"{text!r} is not known; write `alert`, or `rollback`, which alerts as well")
 
 
 def _canonical(value: object) -> object:

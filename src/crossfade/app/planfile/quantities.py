@@ -86,6 +86,14 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
+def unattended(text: str) -> float:
+    """Return seconds that a proxy may be on its own: from 5 s, which starting a controller again takes, to a week."""
+    seconds = duration(text)
+    if not 5 <= seconds <= WEEK:
+        raise ValueError(f"{text} is no time to be without a controller; write 5s to 1w, such as 10m")
+    return seconds
+
+
 def rate(text: str) -> float:
     """Return requests per second, written as `400/s`; more than none."""
     match = _RATE.fullmatch(text)

@@ -38,6 +38,7 @@ def json_schema() -> dict[str, Any]:
                 "confidence": _confidence(),
                 "phases": {"type": "array", "minItems": 1, "items": _phase()},
                 "when blind": _text(rf"hold|rollback after {_TIME}", "What to do when nothing can be seen."),
+                "unattended": _unattended(),
                 "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
                 "load": _load(),
                 "contract": _contract(),
@@ -133,6 +134,16 @@ def _confidence() -> dict[str, Any]:
     probability = {"oneOf": [fraction, _text(r"[1-4]?[0-9](\.[0-9]{1,9})? ?%", "Chance over the whole rollout.")]}
     burst = _text(_TIME, "How long a burst of V2's failures may last without a rollback: 1m to 1h; default 0s.")
     return _object({"false_rollback": probability, "false_promotion": probability, "burst_tolerance": burst}, [])
+
+
+def _unattended() -> dict[str, Any]:
+    return _object(
+        {
+            "after": _text(_TIME, "Real time without a controller: 5s to 1w, such as 10m."),
+            "then": {"enum": ["alert", "rollback"], "description": "What the proxy does by itself; default alert."},
+        },
+        ["after"],
+    )
 
 
 def _phase() -> dict[str, Any]:

@@ -156,11 +156,13 @@ def _told(rule: NoticeRule) -> str:
 
 def _errors(plan: Plan) -> str:
     blind = "hold" if plan.blind_rollback_s is None else f"roll back after {duration(plan.blind_rollback_s)}"
+    alone = "the proxy alerts" + (" and puts everyone on V1" if plan.unattended.rollback else "")
     burst = plan.confidence.burst_tolerance_s
     lines = (
         f"rolled back without a reason: at most {_chance(plan.confidence.false_rollback)} of rollouts",
         f"promoted though bad as the margin: at most {_chance(plan.confidence.false_promotion)} of phases",
         f"when nothing can be seen: {blind}",
+        f"after {duration(plan.unattended.after_s)} without a controller: {alone}",
         *([f"bursts of V2's failures sat out: {duration(burst)}"] if burst else []),
     )
     return "\n".join(lines)
