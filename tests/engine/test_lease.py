@@ -52,6 +52,15 @@ async def test_the_first_leads_and_the_second_waits_as_long_as_it_is_renewed(sit
     assert (a.generation, b.generation) == (1, 0)
 
 
+async def test_who_waits_says_for_how_long_the_leader_was_silent(site: Site) -> None:
+    """As a store does that can be read and not be written: nobody takes over, and people must know."""
+    a, b = site.keeper("a"), site.keeper("b")
+    assert await a.look()
+    assert not await b.look()
+    site.pass_s(4 * LASTS_S)
+    assert b.leader == f"a leads r at http://a:8090, last heard of {4 * LASTS_S:g}s ago"
+
+
 async def test_who_stops_renewing_is_followed_after_the_lease_and_one_look(site: Site) -> None:
     a, b = site.keeper("a"), site.keeper("b")
     assert await a.look()

@@ -77,7 +77,7 @@ class Leadership:
             except (StoreError, UnreachableError) as error:
                 if self.leads:
                     raise
-                log.error("%s: this look at who leads failed: %s", self.controller.plan.name, error)
+                log.error("%s, and this process can't take over: %s", self.lease.leader, error)
 
     async def _took_over(self) -> bool:
         """Take the lease and open what a leader has; where that fails, give the lease back and raise why."""

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     speed: float = Field(default=1.0, gt=0)
     """Plan seconds per real second; above 1 only for demonstrations."""
 
-    lease_s: float = Field(default=10.0, ge=1.0)
+    lease_s: float = Field(default=5.0, ge=1.0)
     """Real seconds that a leader may act after it renewed its lease; another one takes over within twice that."""
 
     keep_days: float = Field(default=90.0, gt=0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from crossfade.core.words import duration
 from crossfade.errors import ConflictError, StoreError, UnreachableError
 from crossfade.ports import Clock, Lease, Store
 
@@ -106,7 +107,8 @@ class LeaseKeeper:
         """Return who leads and where, as of the last look."""
         if self.seen is None or not self.seen.holder:
             return f"nobody leads {self.rollout} at the moment"
-        return f"{self.seen.holder} leads {self.rollout} at {self.seen.address}"
+        leads = f"{self.seen.holder} leads {self.rollout} at {self.seen.address}"
+        return leads if self.age_s < self.seen.lasts_s else f"{leads}, last heard of {duration(self.age_s)} ago"
 
     # ── holding ─────────────────────────────────────────────────────────────────────────────────────────
 
