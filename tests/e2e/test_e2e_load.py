@@ -7,7 +7,6 @@ import subprocess
 from typing import Any
 
 import pytest
-
 from tests.e2e.site import PROGRAM, Site
 
 USERS = 300
