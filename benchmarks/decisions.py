@@ -173,7 +173,7 @@ def until_shown(job: tuple[str, float, float, float, bool, int]) -> float:
 def until_slower(job: tuple[float, float, float, int]) -> float:
     """Return V2 requests until V2 is shown slower than V1, after so many good days."""
     shift, tail, days, seed = job
-    share, needed, step = 0.05, -math.log(ALPHA * (1 - streams.GROSS_SHARE)), 20
+    share, needed, step = 0.05, -math.log(ALPHA * (1 - streams.GROSS_SHARE)), 5
     rng = np.random.default_rng((SEED, 1, seed))
     good, ill = latency_bins(120.0, 1.0, 1.0), latency_bins(120.0, shift, tail)
     state, now, hour = pace.Pace(), 0.0, 100 * 3600
@@ -374,7 +374,7 @@ later.""",
 Direct: V2 slower than V1, at 1 %, 5 % of 100 requests/s. The floor is that of the best threshold, which nobody knows
 beforehand. Asked for: twice the floor at the start.""",
         latency,
-        "few",
+        "runs",
     ),
     (
         "One broken region of ten",

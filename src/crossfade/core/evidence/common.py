@@ -1,7 +1,8 @@
-"""The 2x2 e-value for common events, where (R) would be loose by a factor of about 1 - p.
+"""The two-sample e-value for common events in several classes, where (R) would be loose by a factor of about 1 - p.
 
 Source: Turner, Ly and Grünwald, "Generic e-variables for exact sequential k-sample tests that allow for optional
-stopping", arXiv:2106.02693.
+stopping", arXiv:2106.02693, whose 2x2 form is that of two classes. More classes see more: a shift of all answers moves
+them between all classes at once, and one threshold alone sees two thirds of that at most.
 """
 
 from __future__ import annotations
@@ -10,34 +11,40 @@ import numpy as np
 
 from crossfade.core.evidence.ratio import Floats
 
-ODDS_RATIOS: Floats = np.array([1.05, 1.1, 1.2, 1.4, 1.8, 2.5, 4, 8, 20], dtype=np.float64)
-"""Alternatives: V2's odds over V1's."""
-
 MEMORY = 20_000.0
 """Requests after which V1's rate has half forgotten what it was."""
+LEAST = 1e-5
+"""Of the answers, in a class: what V1 was never seen to do is not held impossible."""
 
 
-def log_e_common(counts: Floats, guess: Floats) -> Floats:
-    """Return ln of ``(pa/pm)^x1 ((1-pa)/(1-pm))^(n1-x1) (pb/pm)^x2 ((1-pb)/(1-pm))^(n2-x2)``, in nats.
+def log_e_classes(one: Floats, two: Floats, guess: Floats, tilts: Floats) -> Floats:
+    """Return ln of ``prod_c (pa_c/pm_c)^x1_c (pb_c/pm_c)^x2_c``, shape (..., A), in nats.
 
-    counts: shape (..., 4): n1, x1, n2, x2, answers and events of V1 and V2 in one tick. guess: shape (...): V1's rate,
-    as known before the tick, in (0, 1). The result has shape (..., 9): pb has the odds of pa times each of
-    `ODDS_RATIOS`, pm = (n1 pa + n2 pb) / (n1 + n2). 0 where one side has no answers. Null: p2 <= p1 in every tick, p1
-    anything; a bad guess costs power, never validity.
+    one, two: x1 and x2, answers of V1 and V2 by class in one tick, shape (..., C). guess: V1's probabilities pa as
+    known before the tick, (..., C), adding up to 1. tilts: (A, C), positive and not falling along C: alternative a
+    holds that pb is pa times tilts[a], scaled to 1. pm = (n1 pa + n2 pb) / (n1 + n2). 0 where one side has no answers.
+
+    Null: in every tick V2's answers are, as a distribution over the classes, at or below V1's (stochastic order), which
+    may be anything. pb/pm rises with the tilt, so along C, and so its mean is greatest where both distributions are the
+    same q. There ``E e = (sum_c q_c pa_c/pm_c)^n1 (sum_c q_c pb_c/pm_c)^n2``, whose (n1 + n2)-th root is at most
+    ``sum_c q_c (n1 pa_c + n2 pb_c) / (n pm_c) = 1`` (means: geometric <= arithmetic). A bad guess costs power, never
+    validity.
     """
-    n1, x1, n2, x2 = (counts[..., i, None] for i in range(4))
-    pa = guess[..., None]
-    odds = pa / (1 - pa) * ODDS_RATIOS
-    pb = odds / (1 + odds)
-    pm = (n1 * pa + n2 * pb) / np.maximum(n1 + n2, 1)
-    pm = np.where((n1 > 0) & (n2 > 0), pm, 0.5)
-    value = (
-        x1 * np.log(pa / pm)
-        + (n1 - x1) * np.log((1 - pa) / (1 - pm))
-        + x2 * np.log(pb / pm)
-        + (n2 - x2) * np.log((1 - pb) / (1 - pm))
-    )
-    return np.asarray(np.where((n1 > 0) & (n2 > 0), value, 0.0))
+    n1, n2 = one.sum(axis=-1)[..., None, None], two.sum(axis=-1)[..., None, None]
+    both = (n1 > 0) & (n2 > 0)
+    pa = guess[..., None, :]
+    pb = pa * tilts
+    pb = pb / pb.sum(axis=-1, keepdims=True)
+    pm = np.where(both, (n1 * pa + n2 * pb) / np.maximum(n1 + n2, 1), 1.0)
+    value = one[..., None, :] * np.log(pa / pm) + two[..., None, :] * np.log(pb / pm)
+    return np.asarray(np.where(both[..., 0], value.sum(axis=-1), 0.0))
+
+
+def classes(above: Floats) -> Floats:
+    """Return probabilities by class, (..., Q + 1), from those of lying above each of Q rising thresholds, (..., Q)."""
+    edges = np.concatenate([np.ones((*above.shape[:-1], 1)), above, np.zeros((*above.shape[:-1], 1))], axis=-1)
+    found = np.maximum(-np.diff(edges, axis=-1), LEAST)
+    return np.asarray(found / found.sum(axis=-1, keepdims=True))
 
 
 def remember(guess: Floats, answers: Floats, events: Floats) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from crossfade.core.evidence import pace
 from crossfade.core.evidence.collect import Pool, Regions
 from crossfade.core.evidence.load import Load
 from crossfade.core.evidence.outcomes import Pools, Waiting
@@ -203,7 +204,7 @@ def _load_pace(stored: dict[str, Any]) -> Pace:
     fields: dict[str, Any] = {
         name: np.array(value, dtype=np.float64) if isinstance(value, list) else value for name, value in stored.items()
     }
-    return Pace(**fields)
+    return pace.reread(Pace(**fields))
 
 
 def _fields(value: Any) -> dict[str, Any]:
