@@ -257,7 +257,7 @@ def contract(output: str, **options: Any) -> None:
     "--lease",
     "lease_s",
     type=_Number(min=1),
-    default=10.0,
+    default=5.0,
     show_default=True,
     envvar="CROSSFADE_LEASE_S",
     help="How long a controller may act on its own; another takes over within twice that, real seconds.",
