@@ -17,10 +17,11 @@ from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.system import new_token
 from crossfade.app.api import make_api
+from crossfade.app.meters import Meters
 from crossfade.app.planfile import load_plan
 from crossfade.app.web.access import Access
 from crossfade.app.web.patience import Patience
-from crossfade.app.web.served import Exposure, Served
+from crossfade.app.web.served import Carried, Exposure, Served
 from crossfade.core.access import Role, Token, digest_of
 from crossfade.core.plan import Plan
 from crossfade.engine.controller import Controller, Parts
@@ -46,15 +47,20 @@ def served_with(
     wall: Clock | None = None,
     exposure: Exposure | None = None,
     plan: Plan = PLAN,
+    meters: Meters | None = None,
 ) -> Served:
     """Return what an API is made from; tokens and audit are files in the folder."""
     real = wall or ManualClock()
-    return Served(
+    carried = Carried(
         controller=controller,
         store=store,
         telemetry=telemetry,
         clock=clock,
         outcomes=outcomes or PostedOutcomes(plan, folder / "outcomes", key=b"", tick_s=10),
+        meters=meters or Meters(),
+    )
+    return Served(
+        rollouts={plan.name: carried},
         wall=real,
         access=Access(local=TOKEN, tokens=FileTokens(folder / "tokens.json"), now=real.now, new_secret=new_token),
         audit=FileAudit(folder / "audit.jsonl"),
@@ -75,7 +81,7 @@ async def serving(served: Served) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        served.feed.close()
+        served.end_streams()
         server.should_exit = True
         await task
 
@@ -91,6 +97,10 @@ class Asked:
     store: MemoryStore
     wall: ManualClock
     secrets: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def carried(self) -> Carried:
+        return self.served.rollouts[PLAN.name]
 
     async def get(self, path: str, **headers: str) -> tuple[int, Any]:
         sent = {"Authorization": f"Bearer {TOKEN}"} | headers

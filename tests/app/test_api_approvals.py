@@ -29,7 +29,7 @@ async def test_all_who_command_this_machine_are_one_person(api: Asked) -> None:
     for name in ("ada", "bob"):
         assert (await api.post("approve", {"by": name}))[0] == 200
     assert [(one["by"], one["person"]) for one in await approvals(api)] == [("ada", "local"), ("bob", "local")]
-    assert api.served.controller.rollout.approvals == {"local": "bob"}
+    assert api.carried.controller.rollout.approvals == {"local": "bob"}
 
 
 async def test_all_sessions_of_a_token_are_one_person(api: Asked) -> None:
@@ -40,4 +40,4 @@ async def test_all_sessions_of_a_token_are_one_person(api: Asked) -> None:
         sent = INTENT | {"Cookie": login.headers["Set-Cookie"].partition(";")[0], "Origin": api.url}
         answer = await api.ask("POST", f"{BASE}/approve", json={"by": "carl"}, headers=sent)
         assert answer.status == 200
-    assert api.served.controller.rollout.approvals == {"ada": "ada"}
+    assert api.carried.controller.rollout.approvals == {"ada": "ada"}

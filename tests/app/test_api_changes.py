@@ -32,7 +32,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Asked]:
 
 async def test_reads_carry_the_revision_and_a_verb_that_names_another_is_refused(api: Asked) -> None:
     seen = (await api.ask("GET", BASE, headers=MINE)).headers["ETag"]
-    assert seen == f'"{api.served.controller.rollout.revision}"'
+    assert seen == f'"{api.carried.controller.rollout.revision}"'
     answers = await asyncio.gather(*(api.post("promote", {"by": who}, **{"If-Match": seen}) for who in ("ada", "bob")))
     assert sorted(status for status, _ in answers) == [200, 412]
     assert (await api.get(BASE))[1]["phase"]["name"] == "canary"
@@ -42,16 +42,16 @@ async def test_reads_carry_the_revision_and_a_verb_that_names_another_is_refused
 
 @pytest.mark.parametrize("verb", ["promote", "pause", "resume", "approve", "rollback", "retry", "abort"])
 async def test_every_verb_honours_if_match(api: Asked, verb: str) -> None:
-    before = api.served.controller.rollout
+    before = api.carried.controller.rollout
     assert (await api.post(verb, {}, **{"If-Match": '"999"'}))[0] == 412
-    assert api.served.controller.rollout is before
+    assert api.carried.controller.rollout is before
 
 
 @pytest.mark.parametrize(
     ("tag", "status"), [("*", 200), ('"N"', 200), ('W/"N"', 200), ('"1", "N"', 200), ("N", 412), ("", 412), ('""', 412)]
 )
 async def test_what_matches(api: Asked, tag: str, status: int) -> None:
-    revision = api.served.controller.rollout.revision
+    revision = api.carried.controller.rollout.revision
     assert (await api.post("pause", {}, **{"If-Match": tag.replace("N", str(revision))}))[0] == status
 
 
@@ -129,7 +129,7 @@ async def test_events_come_in_pages(api: Asked) -> None:
     for _ in range(6):
         await api.post("pause")
         await api.post("resume")
-    revision = api.served.controller.rollout.revision
+    revision = api.carried.controller.rollout.revision
     pages = await _all(api, BASE + "/events?limit=5")
     assert [len(page) for page in pages[:-1]] == [5] * (len(pages) - 1)
     assert [event["revision"] for page in pages for event in page] == list(range(1, revision + 1))
@@ -186,14 +186,14 @@ async def test_events_are_told_as_they_happen(api: Asked) -> None:
     followed = await _follow(api)
     await api.post("pause", {"by": "ada", "reason": "line\nbreak"})
     told = await followed.message()
-    assert (told["event"], told["id"]) == ("Paused", str(api.served.controller.rollout.revision))
+    assert (told["event"], told["id"]) == ("Paused", str(api.carried.controller.rollout.revision))
     assert json.loads(told["data"])["data"] == {"by": "ada", "reason": "line\nbreak"}
 
 
 async def test_after_a_break_it_goes_on_where_it_was(api: Asked) -> None:
     for verb in ("pause", "resume", "pause"):
         await api.post(verb)
-    last = api.served.controller.rollout.revision
+    last = api.carried.controller.rollout.revision
     followed = await _follow(api, "?after=0", **{"Last-Event-ID": str(last - 2)})
     assert [(await followed.message())["id"] for _ in range(2)] == [str(last - 1), str(last)]
     whole = await _follow(api, "?after=0")
@@ -226,7 +226,7 @@ async def _alive(followed: _Stream) -> bool:
 
 async def _until_closed(api: Asked) -> None:
     for _ in range(1000):
-        if not api.served.feed.open:
+        if not api.carried.feed.open:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("a stream is still open")
@@ -235,7 +235,7 @@ async def _until_closed(api: Asked) -> None:
 async def test_whoever_is_gone_holds_no_stream(api: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 0.05)
     followed = await _follow(api)
-    assert api.served.feed.open == 1
+    assert api.carried.feed.open == 1
     followed.answer.close()
     await _until_closed(api)
 
@@ -250,7 +250,7 @@ async def test_streams_end_when_the_server_does(tmp_path: Path) -> None:
 
 
 async def test_too_many_streams_are_refused(api: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    api.served.feed.open = stream.STREAMS
+    api.carried.feed.open = stream.STREAMS
     answer = await api.ask("GET", BASE + "/events/stream", headers=MINE)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
-    api.served.feed.open = 0
+    api.carried.feed.open = 0

@@ -38,7 +38,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 
     async def run() -> None:
         async with asked(tmp_path_factory.mktemp("api")) as api:
-            await api.served.controller.tick()
+            await api.carried.controller.tick()
             found.append((api, asyncio.get_running_loop()))
             ready.set()
             await over.wait()

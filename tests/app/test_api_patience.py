@@ -137,7 +137,7 @@ async def test_fifty_megabytes_are_refused_with_a_reason_and_not_kept(api: Asked
     async with api.session.post(f"{api.url}{BASE}/pause", data=parts(), headers=headers) as answer:
         assert answer.status == 413
         assert "2,097,152 bytes" in (await answer.json())["detail"]
-    assert api.served.controller.rollout.state == "running"
+    assert api.carried.controller.rollout.state == "running"
 
 
 async def test_a_stream_is_never_hung_up_on(api: Asked, short: None) -> None:

@@ -45,7 +45,7 @@ async def test_a_viewer_sees_everything_and_does_nothing(api: Asked) -> None:
     viewer = await api.token("eve", Role.VIEWER)
     for path in READS:
         assert (await api.get(BASE + path, Authorization=viewer))[0] == 200, path
-    revision = api.served.controller.rollout.revision
+    revision = api.carried.controller.rollout.revision
     for verb in VERBS:
         status, problem = await api.post(verb.name, {}, Authorization=viewer)
         assert (status, problem["status"]) == (403, 403)
@@ -55,7 +55,7 @@ async def test_a_viewer_sees_everything_and_does_nothing(api: Asked) -> None:
         body = {"name": "x", "role": "admin"}
         answer = await api.ask(method, f"/api/v1/{path}", headers={"Authorization": viewer}, json=body)
         assert answer.status == 403
-    assert api.served.controller.rollout.revision == revision
+    assert api.carried.controller.rollout.revision == revision
 
 
 async def test_an_operator_carries_the_rollout_and_only_an_admin_ends_it(api: Asked) -> None:
@@ -84,7 +84,7 @@ async def test_with_no_token_nothing_is_told(exposed: Asked) -> None:
     answer = await exposed.ask("POST", BASE + "/rollback", data=b"{")
     assert answer.status == 401
     exposed.proxy.faults.unreachable = True
-    await exposed.served.controller.tick()
+    await exposed.carried.controller.tick()
     answer = await exposed.ask("GET", "/readyz")
     assert (answer.status, (await answer.json())["detail"]) == (503, "ask with a token for the reasons")
     told = await exposed.ask("GET", "/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -228,7 +228,7 @@ async def test_another_sites_page_cant_use_the_session(api: Asked, headers: dict
     sent = {name: value.replace("SELF", api.url) for name, value in headers.items()}
     answer = await api.ask("POST", BASE + "/rollback", headers={"Cookie": cookie, **sent}, json={})
     assert answer.status == 403
-    assert api.served.controller.rollout.rollbacks == 0
+    assert api.carried.controller.rollout.rollbacks == 0
 
 
 async def test_a_form_logs_in_and_another_sites_form_does_not(api: Asked) -> None:

@@ -86,7 +86,9 @@ async def _serve(begun: threading.Event, over: asyncio.Event, held: dict[str, An
         }
         telemetry.feed(Tick(number=number, start=number * HOUR, length=HOUR, cells=cells, sources=frozenset("c")))
         await controller.tick()
-        served.trend.note(controller, clock.now(), views.weight(PLAN, controller.rollout.wanted_split(PLAN)))
+        served.rollouts[PLAN.name].trend.note(
+            controller, clock.now(), views.weight(PLAN, controller.rollout.wanted_split(PLAN))
+        )
 
     await controller.promote("ada", EVIL)
     for _ in range(60):

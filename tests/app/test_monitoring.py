@@ -225,8 +225,7 @@ async def watching(tmp_path: Path) -> AsyncIterator[Watching]:
     if program is None:
         pytest.skip("Prometheus is not installed; `apt-get install prometheus` brings it")
     lived = await Lived().begin(30)
-    served = served_with(lived.controller, lived.store, lived.telemetry, lived.clock, tmp_path)
-    served = replace(served, meters=lived.meters)
+    served = served_with(lived.controller, lived.store, lived.telemetry, lived.clock, tmp_path, meters=lived.meters)
     async with aiohttp.ClientSession() as session, serving(served) as url:
         (tmp_path / "rules.yml").write_bytes(alerts_of(PLAN))
         (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=url.removeprefix("http://")))

@@ -1,10 +1,8 @@
-"""The control API of one controller, put together. Verbs are those of the CLI and of the events."""
+"""The control API of one process, put together. Verbs are those of the CLI and of the events."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from crossfade.app.dashboard import add_dashboard
@@ -15,15 +13,16 @@ from crossfade.app.web.login import add_codes, add_login
 from crossfade.app.web.outcomes import add_outcomes
 from crossfade.app.web.problems import Json, add_problems, problem
 from crossfade.app.web.reads import add_history, add_list, add_reads
-from crossfade.app.web.served import Needs, Served
+from crossfade.app.web.served import Carried, Needs, Served, carried_by
 from crossfade.app.web.tokens import add_tokens
 from crossfade.app.web.verbs import add_verbs
 from crossfade.core.access import Role
 
 
 def make_api(served: Served) -> FastAPI:
-    """Return the API and the pages of one controller; every path below /api wants a token or a session."""
+    """Return the API and the pages of all rollouts of a process; every path below /api wants a token or a session."""
     app = FastAPI(title="Crossfade", version="1", docs_url="/docs", redoc_url=None)
+    app.state.served = served
     add_problems(app)
     add_login(app, served)
     _add_health(app, served)
@@ -32,9 +31,9 @@ def make_api(served: Served) -> FastAPI:
     add_list(general, served)
     add_tokens(general, served)
     add_codes(general, served)
-    one = APIRouter(prefix="/api/v1/rollouts/{name}", dependencies=[viewer, Depends(_Name(served))])
+    one = APIRouter(prefix="/api/v1/rollouts/{name}", dependencies=[viewer, Depends(carried_by)])
     add_history(one, served)
-    add_reads(one, served)
+    add_reads(one)
     add_verbs(one, served)
     add_outcomes(one, served)
     app.include_router(general)
@@ -45,20 +44,7 @@ def make_api(served: Served) -> FastAPI:
     return app
 
 
-class _Name:
-    """A dependency: refuses names of rollouts that this controller does not carry out."""
-
-    def __init__(self, served: Served) -> None:
-        self._name = served.controller.plan.name
-
-    async def __call__(self, name: Annotated[str, Path(max_length=200)]) -> None:
-        if name != self._name:
-            raise HTTPException(404, f"this controller runs {self._name}, not {name}")
-
-
 def _add_health(app: FastAPI, served: Served) -> None:
-    controller = served.controller
-
     @app.get("/healthz", tags=["health"], response_model=dict[str, str])
     async def healthz() -> Response:
         """Tell that the process answers."""
@@ -66,22 +52,36 @@ def _add_health(app: FastAPI, served: Served) -> None:
 
     @app.get("/readyz", tags=["health"], response_model=dict[str, str])
     async def readyz(request: Request) -> Response:
-        """Tell whether the controller can act; strangers from elsewhere are not told why it can't."""
-        reasons = [f"{n.node}: {n.error}" for n in controller.nodes if not n.reachable]
-        if controller.following and controller.fenced is not None:
-            return Json({"status": "ready", "follows": controller.fenced})
-        if controller.fenced is not None:
-            reasons.append(controller.fenced)
-        if reasons or not controller.nodes:
+        """Tell whether every rollout can be acted on; strangers from elsewhere are not told why one can't."""
+        several = len(served.rollouts) > 1
+        reasons, follows = [], []
+        for name, carried in served.rollouts.items():
+            controller = carried.controller
+            if controller.following and controller.fenced is not None:
+                follows.append(controller.fenced)
+            else:
+                reasons += [f"{name}: {reason}" if several else reason for reason in _hindrances(carried)]
+        if reasons:
             told = served.exposure.loopback or request.state.caller is not None
-            detail = "; ".join(reasons) or "the proxy has not been asked yet"
-            return problem(503, "Not ready", detail if told else "ask with a token for the reasons")
-        return Json({"status": "ready"})
+            return problem(503, "Not ready", "; ".join(reasons) if told else "ask with a token for the reasons")
+        return Json({"status": "ready"} | ({"follows": "; ".join(follows)} if follows else {}))
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Give what Prometheus scrapes; reached from elsewhere than this machine it wants a token."""
-        scraped = Scraped(
-            controller=controller, telemetry=served.telemetry, meters=served.meters, now=served.clock.now()
-        )
-        return Response(exposition([scraped]), media_type="text/plain; version=0.0.4")
+        scraped = [
+            Scraped(controller=c.controller, telemetry=c.telemetry, meters=c.meters, now=c.clock.now())
+            for c in served.rollouts.values()
+        ]
+        return Response(exposition(scraped), media_type="text/plain; version=0.0.4")
+
+
+def _hindrances(carried: Carried) -> list[str]:
+    """Return why the controller of a rollout can't act; none where it can."""
+    controller = carried.controller
+    reasons = [f"{n.node}: {n.error}" for n in controller.nodes if not n.reachable]
+    if controller.fenced is not None:
+        reasons.append(controller.fenced)
+    if not controller.nodes and not reasons:
+        reasons.append("the proxy has not been asked yet")
+    return reasons

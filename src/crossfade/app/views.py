@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -42,20 +42,29 @@ def plan_view(plan: Plan) -> dict[str, Any]:
     }
 
 
-def rollouts_view(controller: Controller, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one line per rollout: what this controller carries out, and the names of the others in its store."""
-    plan, rollout = controller.plan, controller.rollout
-    mine = {
+def rollouts_view(controllers: Iterable[Controller], names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return one line per rollout: what these controllers carry out, and the names of the others in their stores."""
+    mine = [_line(controller) for controller in controllers]
+    known = {line["rollout"] for line in mine}
+    others = [dict.fromkeys(mine[0]) | {"rollout": name, "served": False} for name in names if name not in known]
+    return [*mine, *others]
+
+
+def _line(controller: Controller) -> dict[str, Any]:
+    plan, rollout, decision = controller.plan, controller.rollout, controller.decision
+    return {
         "rollout": rollout.name,
         "served": True,
         "state": rollout.state.value,
         "phase": plan.phases[rollout.phase].name,
         "weight": weight(plan, rollout.wanted_split(plan)),
         "held_kind": rollout.held_kind,
+        "held": rollout.held,
+        "reason": None if decision is None else decision.reason,
+        "look_again_s": None if decision is None else decision.look_again_s,
+        "fenced": controller.fenced,
         "revision": rollout.revision,
     }
-    others = [dict.fromkeys(mine) | {"rollout": name, "served": False} for name in names if name != rollout.name]
-    return [mine, *others]
 
 
 def gate_view(gate: GateStatus) -> dict[str, Any]:

@@ -252,6 +252,22 @@ def _ratio(reading: Reading) -> str:
     return f"{reading.ratio:.2f} ({low:.2g}..{'?' if high is None or high == float('inf') else f'{high:.2g}'})"
 
 
+def line(controller: Controller) -> dict[str, Any]:
+    """Return what the list of rollouts tells of one."""
+    rollout, decision, plan = controller.rollout, controller.decision, controller.plan
+    return {
+        "name": rollout.name,
+        "state": rollout.state.value,
+        "state_word": STATES.get(rollout.state.value, rollout.state.value),
+        "place": f"{rollout.phase + 1} of {len(plan.phases)}, {plan.phases[rollout.phase].name}",
+        "weight": percent(views.weight(plan, rollout.wanted_split(plan))),
+        "alerts": [*([controller.fenced] if controller.fenced else []), *rollout.alerts.values()],
+        "held": rollout.held,
+        "reason": None if decision is None else f"{decision.outcome.value}: {decision.reason}",
+        "next": None if decision is None or decision.look_again_s is None else duration(decision.look_again_s),
+    }
+
+
 def head(controller: Controller, now: float) -> dict[str, Any]:
     """Return what stands at the top of every page of a rollout."""
     status = views.status_view(controller, now)

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from crossfade.app.dashboard import model
 from crossfade.app.web.access import Caller
-from crossfade.app.web.served import Served
+from crossfade.app.web.served import Carried, Named, Served
 from crossfade.core.access import Role
 from crossfade.core.words import duration, moment, percent
 
@@ -57,58 +57,56 @@ async def _somebody(request: Request) -> Caller:
 Looking = Annotated[Caller, Depends(_somebody)]
 
 
-class _Pages:
-    def __init__(self, served: Served) -> None:
-        self.served, self.trend = served, served.trend
-        self.plan = served.controller.plan
+def _show(template: str, caller: Caller, **values: Any) -> HTMLResponse:
+    """Return a page."""
+    text = _templates().get_template(template).render(who=caller.name, **values)
+    return HTMLResponse(text, headers=_SECURITY)
 
-    def show(self, template: str, caller: Caller, **values: Any) -> HTMLResponse:
-        """Return a page."""
-        head = model.head(self.served.controller, self.served.clock.now())
-        may = {"act": caller.role.covers(Role.OPERATOR), "abort": caller.role.covers(Role.ADMIN)}
-        text = _templates().get_template(template).render(head=head, who=caller.name, may=may, **values)
-        return HTMLResponse(text, headers=_SECURITY)
 
-    async def live(self) -> dict[str, Any]:
-        """Return what changes while one looks."""
-        controller, now = self.served.controller, self.served.clock.now()
-        events = await self.served.store.events(self.plan.name)
-        gates = () if controller.decision is None else controller.decision.gates
-        points = self.trend.points[:: max(1, len(self.trend.points) // _POINTS)]
-        return {
-            "stops": model.phases_line(self.plan, controller.rollout, events, now, model.left_in_phase(gates)),
-            "gates": model.gate_lines(gates),
-            "tiles": model.tiles(self.plan, controller, points),
-            "breakers": model.breakers(self.plan, controller, points),
-            "events": [model.row_of(event) for event in reversed(events[-_EVENTS:])],
-        }
+def _show_one(carried: Carried, template: str, caller: Caller, **values: Any) -> HTMLResponse:
+    """Return a page of a rollout."""
+    head = model.head(carried.controller, carried.clock.now())
+    may = {"act": caller.role.covers(Role.OPERATOR), "abort": caller.role.covers(Role.ADMIN)}
+    return _show(template, caller, head=head, may=may, **values)
 
-    async def changes(self) -> AsyncIterator[str]:
-        """Yield a server-sent event whenever the history or the evidence has changed, until the server ends."""
-        last: object = None
-        yield "retry: 2000\n\n"
-        while not self.served.feed.closed:
-            present = (self.served.controller.rollout.revision, self.served.controller.seen)
-            if present != last:
-                last = present
-                yield "event: changed\ndata: \n\n"
-            await asyncio.sleep(_EVERY_S)
 
-    def check(self, name: str) -> None:
-        """Raise HTTPException where a rollout isn't this controller's."""
-        if name != self.plan.name:
-            raise HTTPException(404, f"this controller runs {self.plan.name}, not {name}")
+async def _live(carried: Carried) -> dict[str, Any]:
+    """Return what changes while one looks."""
+    controller, plan = carried.controller, carried.controller.plan
+    events = await carried.store.events(plan.name)
+    gates = () if controller.decision is None else controller.decision.gates
+    points = carried.trend.points[:: max(1, len(carried.trend.points) // _POINTS)]
+    left = model.left_in_phase(gates)
+    return {
+        "stops": model.phases_line(plan, controller.rollout, events, carried.clock.now(), left),
+        "gates": model.gate_lines(gates),
+        "tiles": model.tiles(plan, controller, points),
+        "breakers": model.breakers(plan, controller, points),
+        "events": [model.row_of(event) for event in reversed(events[-_EVENTS:])],
+    }
+
+
+async def _changes(carried: Carried) -> AsyncIterator[str]:
+    """Yield a server-sent event whenever the history or the evidence has changed, until the server ends."""
+    last: object = None
+    yield "retry: 2000\n\n"
+    while not carried.feed.closed:
+        present = (carried.controller.rollout.revision, carried.controller.seen)
+        if present != last:
+            last = present
+            yield "event: changed\ndata: \n\n"
+        await asyncio.sleep(_EVERY_S)
 
 
 def add_dashboard(app: FastAPI, served: Served) -> None:
-    """Add the pages of one controller."""
-    pages = _Pages(served)
+    """Add the pages of all rollouts."""
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     router = APIRouter(include_in_schema=False)
     _add_login(router)
-    _add_lists(router, pages)
-    _add_rollout(router, pages)
+    _add_list(router, served)
+    _add_pages(router)
+    _add_rollout(router)
     app.include_router(router)
 
 
@@ -118,43 +116,41 @@ def _add_login(router: APIRouter) -> None:
         return HTMLResponse(_templates().get_template("login.html").render(), headers=_SECURITY)
 
 
-def _add_lists(router: APIRouter, pages: _Pages) -> None:
+def _add_list(router: APIRouter, served: Served) -> None:
     @router.get("/")
     async def rollouts(caller: Looking) -> Response:
-        others = [name for name in await pages.served.store.rollouts() if name != pages.plan.name]
-        return pages.show("rollouts.html", caller, others=others)
+        lines = [model.line(carried.controller) for carried in served.rollouts.values()]
+        others = [name for name in await served.kept() if name not in served.rollouts]
+        return _show("rollouts.html", caller, lines=lines, others=others)
 
+
+def _add_pages(router: APIRouter) -> None:
     @router.get("/rollouts/{name}/compare")
-    async def compare(name: str, caller: Looking) -> Response:
-        pages.check(name)
-        return pages.show("compare.html", caller, rows=model.compare_rows(pages.plan, pages.served.controller))
+    async def compare(caller: Looking, carried: Named) -> Response:
+        rows = model.compare_rows(carried.controller.plan, carried.controller)
+        return _show_one(carried, "compare.html", caller, rows=rows)
 
     @router.get("/rollouts/{name}/report")
-    async def report(name: str, caller: Looking) -> Response:
-        pages.check(name)
-        rows = model.compare_rows(pages.plan, pages.served.controller)
-        lines = [model.row_of(event) for event in await pages.served.store.events(name)]
-        return pages.show("report.html", caller, rows=rows, lines=lines, **await pages.live())
+    async def report(caller: Looking, carried: Named) -> Response:
+        rows = model.compare_rows(carried.controller.plan, carried.controller)
+        lines = [model.row_of(event) for event in await carried.store.events(carried.name)]
+        return _show_one(carried, "report.html", caller, rows=rows, lines=lines, **await _live(carried))
 
 
-def _add_rollout(router: APIRouter, pages: _Pages) -> None:
+def _add_rollout(router: APIRouter) -> None:
     @router.get("/rollouts/{name}")
-    async def rollout(name: str, caller: Looking) -> Response:
-        pages.check(name)
-        phases = [phase.name for phase in pages.plan.phases]
-        return pages.show("rollout.html", caller, phases=phases, **await pages.live())
+    async def rollout(caller: Looking, carried: Named) -> Response:
+        phases = [phase.name for phase in carried.controller.plan.phases]
+        return _show_one(carried, "rollout.html", caller, phases=phases, **await _live(carried))
 
     @router.get("/rollouts/{name}/live")
-    async def live(name: str, caller: Looking) -> Response:
-        pages.check(name)
-        return pages.show("live.html", caller, **await pages.live())
+    async def live(caller: Looking, carried: Named) -> Response:
+        return _show_one(carried, "live.html", caller, **await _live(carried))
 
     @router.get("/rollouts/{name}/changes", dependencies=[Depends(_somebody)])
-    async def changes(name: str) -> Response:
-        pages.check(name)
-        return StreamingResponse(pages.changes(), media_type="text/event-stream", headers=_SECURITY)
+    async def changes(carried: Named) -> Response:
+        return StreamingResponse(_changes(carried), media_type="text/event-stream", headers=_SECURITY)
 
     @router.get("/rollouts/{name}/trend.json", dependencies=[Depends(_somebody)])
-    async def trend(name: str) -> Response:
-        pages.check(name)
-        return JSONResponse(model.trend_data(pages.trend.points), headers=_SECURITY)
+    async def trend(carried: Named) -> Response:
+        return JSONResponse(model.trend_data(carried.trend.points), headers=_SECURITY)

@@ -11,8 +11,8 @@ from crossfade.app.web.problems import MEDIA_TYPE
 from crossfade.app.web.schemas import Problem
 
 _TEXT = """\
-Steers one rollout. Every error is problem+json. Reads carry the rollout's revision as `ETag`; a verb sent with
-`If-Match` is refused with 412 where the rollout has changed since. A POST sent again with the same
+Steers the rollouts of one process. Every error is problem+json. Reads carry the rollout's revision as `ETag`; a verb
+sent with `If-Match` is refused with 412 where the rollout has changed since. A POST sent again with the same
 `Idempotency-Key` gets the first answer again.
 """
 _REFUSED = {

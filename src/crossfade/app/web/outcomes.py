@@ -11,7 +11,7 @@ from crossfade.adapters.outcomes import Posted
 from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import Json
 from crossfade.app.web.schemas import Said
-from crossfade.app.web.served import Needs, Served
+from crossfade.app.web.served import Carried, Named, Needs, Served
 from crossfade.app.web.verbs import IdempotencyKey, once
 from crossfade.core.access import Role
 from crossfade.errors import ConflictError, UsageError
@@ -43,11 +43,11 @@ class AskOutcomes(Said):
 
 def add_outcomes(router: APIRouter, served: Served) -> None:
     """Add where programs post outcomes."""
-    controller = served.controller
 
     @router.post("/outcomes", tags=["outcomes"], response_model=dict[str, int])
     async def outcomes(
         request: Request,
+        carried: Named,
         ask: AskOutcomes,
         caller: Annotated[Caller, Depends(Needs(Role.OPERATOR))],
         idempotency_key: IdempotencyKey = None,
@@ -56,13 +56,14 @@ def add_outcomes(router: APIRouter, served: Served) -> None:
         request.state.unnoted = True  # programs post thousands; only what was refused is worth a line
 
         async def act() -> Response:
+            controller = carried.controller
             if controller.fenced is not None:  # its ticks are not kept, and outcomes would be lost with them
                 raise ConflictError(controller.fenced)
-            now, rollout = served.clock.now(), controller.rollout
-            posted = [_read_outcome(index, one, served, now) for index, one in enumerate(ask.outcomes)]
+            now, rollout = carried.clock.now(), controller.rollout
+            posted = [_read_outcome(index, one, carried, now) for index, one in enumerate(ask.outcomes)]
             if wrong := [problem for _, problem in posted if problem]:
                 raise UsageError("; ".join(wrong))
-            fates = served.outcomes.take(
+            fates = carried.outcomes.take(
                 [one for one, _ in posted],
                 split=rollout.wanted_split(controller.plan),
                 killed=rollout.wanted_killed,
@@ -74,10 +75,10 @@ def add_outcomes(router: APIRouter, served: Served) -> None:
         return await once(request, served, caller, idempotency_key, act)
 
 
-def _read_outcome(index: int, one: PostedOutcome, served: Served, now: float) -> tuple[Posted, str]:
+def _read_outcome(index: int, one: PostedOutcome, carried: Carried, now: float) -> tuple[Posted, str]:
     """Return an outcome as it is counted, and what is wrong with it; nothing where nothing is."""
-    names, problem = served.outcomes.names, ""
-    at = None if one.at is None else served.clock.plan_time(one.at.timestamp())
+    names, problem = carried.outcomes.names, ""
+    at = None if one.at is None else carried.clock.plan_time(one.at.timestamp())
     if one.metric not in names:
         known = f"it has {', '.join(names)}" if names else "it has none"
         problem = f"outcomes.{index}.metric: {one.metric!r} is no posted outcome of the plan; {known}"

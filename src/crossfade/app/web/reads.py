@@ -1,4 +1,4 @@
-"""What can be seen of a rollout."""
+"""What can be seen of the rollouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from crossfade.app import views
 from crossfade.app.web import schemas
 from crossfade.app.web.problems import Json
-from crossfade.app.web.served import Served, caller_of
+from crossfade.app.web.served import Carried, Named, Served, caller_of
 from crossfade.app.web.stream import STREAMS
 
 _Count = Annotated[int, Query(ge=0, le=2**53)]
@@ -24,8 +24,10 @@ def add_list(router: APIRouter, served: Served) -> None:
 
     @router.get("/rollouts", tags=["rollouts"], response_model=list[schemas.RolloutLine])
     async def rollouts() -> Response:
-        """List the rollouts of this controller's store; it carries out one of them."""
-        return served.answer(views.rollouts_view(served.controller, await served.store.rollouts()))
+        """List the rollouts that this process carries out, and the others in its stores."""
+        controllers = [carried.controller for carried in served.rollouts.values()]
+        lines = views.rollouts_view(controllers, await served.kept())
+        return Json(lines, 200, {"ETag": f'"{served.revision}"'})
 
     @router.get("/me", tags=["access"], response_model=schemas.Me)
     async def me(request: Request) -> Response:
@@ -34,64 +36,64 @@ def add_list(router: APIRouter, served: Served) -> None:
         return Json({"name": caller.name, "role": caller.role, "local": caller.local})
 
 
-def add_reads(router: APIRouter, served: Served) -> None:
+def add_reads(router: APIRouter) -> None:
     """Add what can be seen of one rollout."""
-    controller = served.controller
 
     @router.get("", tags=["rollouts"], response_model=schemas.Status)
-    async def status() -> Response:
+    async def status(carried: Named) -> Response:
         """Tell where the rollout is, why, and what comes next."""
-        return served.status()
+        return carried.status()
 
     @router.get("/plan", tags=["rollouts"], response_model=schemas.PlanView)
-    async def plan() -> Response:
+    async def plan(carried: Named) -> Response:
         """Give the plan's outline."""
-        return served.answer(views.plan_view(controller.plan))
+        return carried.answer(views.plan_view(carried.controller.plan))
 
     @router.get("/phases", tags=["rollouts"], response_model=list[schemas.Phase])
-    async def phases() -> Response:
+    async def phases(carried: Named) -> Response:
         """Give the plan's phases with their gates; those of the present one with verdict, evidence and time left."""
-        return served.answer(views.phases_view(controller))
+        return carried.answer(views.phases_view(carried.controller))
 
     @router.get("/metrics", tags=["rollouts"], response_model=list[schemas.Metric])
-    async def metrics() -> Response:
+    async def metrics(carried: Named) -> Response:
         """Give every metric: target, guardrail, values, ratio with its band, evidence beside what is needed."""
-        return served.answer(views.metrics_view(controller))
+        return carried.answer(views.metrics_view(carried.controller))
 
     @router.get("/nodes", tags=["rollouts"], response_model=list[schemas.Node])
-    async def nodes() -> Response:
+    async def nodes(carried: Named) -> Response:
         """Give what every node of the proxy reports of itself."""
-        return served.answer([views.asdict_node(node) for node in controller.nodes])
+        return carried.answer([views.asdict_node(node) for node in carried.controller.nodes])
 
     @router.get("/users/{user:path}", tags=["rollouts"], response_model=schemas.Whois)
-    async def whois(request: Request, user: str) -> Response:  # noqa: ARG001 - read from the raw path
+    async def whois(request: Request, carried: Named, user: str) -> Response:  # noqa: ARG001 - read from the raw path
         """Tell which version a user gets now, and why."""
         # The decoded path has lost what is no UTF-8; the proxy hashes bytes as they are.
         raw = request.scope["raw_path"].partition(b"/users/")[2]
         key = unquote_to_bytes(raw).decode(errors="surrogateescape")
-        rollout = controller.rollout
+        controller, rollout = carried.controller, carried.controller.rollout
         split, phase = rollout.wanted_split(controller.plan), controller.plan.phases[rollout.phase].name
-        return served.answer(views.whois_view(controller.plan, key, split, killed=rollout.wanted_killed, phase=phase))
+        told = views.whois_view(controller.plan, key, split, killed=rollout.wanted_killed, phase=phase)
+        return carried.answer(told)
 
 
 def add_history(router: APIRouter, served: Served) -> None:
     """Add what happened, in pages and as a stream."""
 
     @router.get("/events", tags=["history"], response_model=schemas.EventPage)
-    async def events(request: Request, name: str, after: _Count = 0, limit: _Limit = 100) -> Response:
+    async def events(request: Request, carried: Named, after: _Count = 0, limit: _Limit = 100) -> Response:
         """Give a page of what happened, oldest first."""
-        found = await served.store.events(name, after)
+        found = await carried.store.events(carried.name, after)
         items = [{"revision": e.revision, "at": e.at, "kind": e.kind, "data": e.data} for e in found[:limit]]
         more = _next(request, after=items[-1]["revision"], limit=limit) if len(found) > limit else None
-        return served.answer({"items": items, "next": more})
+        return carried.answer({"items": items, "next": more})
 
     @router.get("/decisions", tags=["history"], response_model=schemas.DecisionPage)
-    async def decisions(request: Request, name: str, before: _Count | None = None, limit: _Limit = 50) -> Response:
+    async def decisions(request: Request, carried: Named, before: _Count | None = None, limit: _Limit = 50) -> Response:
         """Give a page of decisions with what they rested on, newest first."""
-        found = list(await served.store.decisions(name, limit + 1, before))
+        found = list(await carried.store.decisions(carried.name, limit + 1, before))
         items = found[:limit]
         more = _next(request, before=items[-1]["number"], limit=limit) if len(found) > limit else None
-        return served.answer({"items": items, "next": more})
+        return carried.answer({"items": items, "next": more})
 
     @router.get(
         "/events/stream",
@@ -101,17 +103,17 @@ def add_history(router: APIRouter, served: Served) -> None:
     )
     async def stream(
         request: Request,
-        name: str,
+        carried: Named,
         after: Annotated[_Count | None, Query(description="Begin after this revision; default: now.")] = None,
         last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,15}$", description="Beats `after`.")] = None,
     ) -> Response:
         """Follow events as they happen: `id` is the revision, `event` the kind, `data` the event as JSON."""
-        if served.feed.open >= STREAMS:
+        if served.streams >= STREAMS:
             raise HTTPException(503, f"{STREAMS} streams are open already; close some", {"Retry-After": "10"})
-        begin = served.controller.rollout.revision if after is None else after
+        begin = carried.controller.rollout.revision if after is None else after
         if last_event_id is not None:
             begin = int(last_event_id)
-        return StreamingResponse(_follow(request, served, name, begin), media_type="text/event-stream")
+        return StreamingResponse(_follow(request, served, carried, begin), media_type="text/event-stream")
 
 
 _STREAM: dict[str, Any] = {
@@ -121,9 +123,9 @@ _STREAM: dict[str, Any] = {
 }
 
 
-def _follow(request: Request, served: Served, name: str, begin: int) -> AsyncIterator[bytes]:
+def _follow(request: Request, served: Served, carried: Carried, begin: int) -> AsyncIterator[bytes]:
     caller = caller_of(request)
-    return served.feed.messages(served.store, name, begin, lambda: served.access.still(caller))
+    return carried.feed.messages(carried.store, carried.name, begin, lambda: served.access.still(caller))
 
 
 def _next(request: Request, **query: object) -> str:

@@ -191,11 +191,18 @@ class RolloutLine(Said):
 
     rollout: str
     served: bool
-    """This controller carries it out; of the others in the store only the name is known here."""
+    """This process carries it out; of the others in its stores only the name is known here."""
     state: State | None
     phase: str | None
     weight: float | None
     held_kind: str | None
+    held: str | None
+    """Why it does not promote, where it is held."""
+    reason: str | None
+    """Of the latest decision."""
+    look_again_s: float | None
+    fenced: str | None
+    """Why this process may not act; null while it may."""
     revision: int | None
 
 

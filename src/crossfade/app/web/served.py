@@ -1,12 +1,13 @@
-"""What the API speaks of, and with."""
+"""What the API speaks of, and with: each rollout's parts by name, and what all of them share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Path, Request, Response
 
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app import views
@@ -19,6 +20,9 @@ from crossfade.app.web.stream import Feed
 from crossfade.core.access import Role
 from crossfade.engine.controller import Controller
 from crossfade.ports import Audit, Clock, Store, Telemetry
+
+SHOWN = 5
+"""Names that a refusal tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,8 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """One controller and who may speak to it."""
+class Carried:
+    """One rollout that this process carries out, with its parts."""
 
     controller: Controller
     store: Store
@@ -43,26 +47,17 @@ class Served:
     clock: Clock
     """Plan time."""
     outcomes: PostedOutcomes
-    wall: Clock
-    """Real time, for tokens, sessions and the record of acts."""
-    access: Access
-    audit: Audit
-    exposure: Exposure = field(default_factory=Exposure)
     feed: Feed = field(default_factory=Feed)
     trend: Trend = field(default_factory=Trend)
     meters: Meters = field(default_factory=Meters)
-    failures: Failures = field(init=False)
-    once: Once = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "failures", Failures(self.wall.monotonic))
-        object.__setattr__(self, "once", Once(self.wall.monotonic))
         self.controller.listen(self.feed.see)
 
     @property
-    def cookie(self) -> str:
-        """Return the name of the session's cookie: cookies know no ports, and each controller has its own."""
-        return f"crossfade_{sha256(self.controller.plan.name.encode()).hexdigest()[:8]}"
+    def name(self) -> str:
+        """Return the rollout's name."""
+        return self.controller.plan.name
 
     def status(self) -> Response:
         """Return where the rollout is."""
@@ -71,6 +66,67 @@ class Served:
     def answer(self, content: Any, status: int = 200) -> Response:
         """Return an answer with the revision of the rollout that it speaks of."""
         return Json(content, status, {"ETag": f'"{self.controller.rollout.revision}"'})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """All rollouts of one process, and who may speak to them."""
+
+    rollouts: Mapping[str, Carried]
+    """By name; at least one."""
+    wall: Clock
+    """Real time, for tokens, sessions and the record of acts."""
+    access: Access
+    audit: Audit
+    exposure: Exposure = field(default_factory=Exposure)
+    failures: Failures = field(init=False)
+    once: Once = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "failures", Failures(self.wall.monotonic))
+        object.__setattr__(self, "once", Once(self.wall.monotonic))
+
+    @property
+    def cookie(self) -> str:
+        """Return the name of the session's cookie: cookies know no ports, and each process has its own."""
+        return f"crossfade_{sha256(chr(10).join(sorted(self.rollouts)).encode()).hexdigest()[:8]}"
+
+    @property
+    def revision(self) -> int:
+        """Return what rises whenever something happens to any of the rollouts; of a single one, its revision."""
+        return sum(carried.controller.rollout.revision for carried in self.rollouts.values())
+
+    @property
+    def streams(self) -> int:
+        """Return how many streams of events are open."""
+        return sum(carried.feed.open for carried in self.rollouts.values())
+
+    def end_streams(self) -> None:
+        """End every stream at once."""
+        for carried in self.rollouts.values():
+            carried.feed.close()
+
+    async def kept(self) -> Sequence[str]:
+        """Return the names of all rollouts in the stores, those that others carry out included."""
+        stores = {id(carried.store): carried.store for carried in self.rollouts.values()}
+        found = [name for store in stores.values() for name in await store.rollouts()]
+        return list(dict.fromkeys(found))
+
+
+async def carried_by(request: Request, name: Annotated[str, Path(max_length=200)]) -> Carried:
+    """Return the rollout that a path names; HTTPException where this process carries out no such one."""
+    rollouts = request.app.state.served.rollouts
+    found: Carried | None = rollouts.get(name)
+    if found is None:
+        shown = ", ".join(list(rollouts)[:SHOWN]) + (
+            f" and {len(rollouts) - SHOWN} more" if len(rollouts) > SHOWN else ""
+        )
+        raise HTTPException(404, f"this controller runs {shown}, not {name}")
+    return found
+
+
+Named = Annotated[Carried, Depends(carried_by)]
+"""A parameter: the rollout that the path names."""
 
 
 def caller_of(request: Request) -> Caller:

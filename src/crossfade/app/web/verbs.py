@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import note
 from crossfade.app.web.schemas import Ask, AskRetry, Status
-from crossfade.app.web.served import Needs, Served
+from crossfade.app.web.served import Named, Needs, Served
 from crossfade.core.access import Role
 from crossfade.core.rollout import Rollout
 from crossfade.engine.controller import Controller
@@ -123,17 +123,19 @@ def add_verbs(router: APIRouter, served: Served) -> None:
 def _add(router: APIRouter, served: Served, verb: Verb) -> None:
     async def handler(
         request: Request,
+        *,
+        carried: Named,
         ask: Ask,
         caller: Annotated[Caller, Depends(Needs(verb.role))],
         if_match: IfMatch = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         who = Who(said_by(request, caller, ask), caller.name)
-        revision = wanted_revision(if_match, served.controller.rollout.revision)
+        revision = wanted_revision(if_match, carried.controller.rollout.revision)
 
         async def act() -> Response:
-            await verb.act(served.controller, ask, who, revision)
-            return served.status()
+            await verb.act(carried.controller, ask, who, revision)
+            return carried.status()
 
         return await once(request, served, caller, idempotency_key, act)
 
