@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +19,7 @@ import uvicorn
 from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
+from crossfade.adapters.otel import Traces, traces_wanted
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
@@ -66,6 +68,7 @@ class _App:
     clock: SystemClock
     leadership: Leadership
     meters: Meters
+    traces: Traces | None
 
 
 class _Server(uvicorn.Server):
@@ -136,7 +139,8 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
     lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
     proxy.attendance.attended = lambda: lease.over is None
-    meters = Meters(clock.monotonic)
+    traces = traces_wanted()
+    meters = Meters(clock.monotonic, None if traces is None else partial(traces.span, rollout=plan.name))
     parts = Parts(
         store=store,
         proxy=proxy,
@@ -161,7 +165,7 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
         clock=clock,
         keep_s=settings.keep_days * DAY,
     )
-    return _App(plan, folder, switch, outcomes, store, clock, leadership, meters)
+    return _App(plan, folder, switch, outcomes, store, clock, leadership, meters, traces)
 
 
 async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
@@ -240,6 +244,8 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
     await app.leadership.end(stop_proxy=stop_proxy)
     await app.store.close()
+    if app.traces is not None:
+        app.traces.close()
     if led and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
         if app.plan.unattended.rollback:
