@@ -329,6 +329,16 @@ async def test_v1_headers_are_set_while_it_runs(world: World) -> None:
     assert "deprecation" not in (await Client(world.port).get("/search")).headers
 
 
+async def test_v1_headers_are_not_told_of_paths_that_dont_move(world: World) -> None:
+    await world.proxy.apply(ProxyState(generation=1, v1_headers={"Sunset": "Wed, 01 Sep 2027 00:00:00 GMT"}))
+    client = Client(world.port)
+    for path in ("/search", "/search/7", "/v1/trips/search", "/v2/trips/search/7"):
+        assert "sunset" in (await client.get(path)).headers, path
+    for path in ("/", "/searching", "/orders", "/v1"):
+        answer = await client.get(path)
+        assert (answer.status, "sunset" in answer.headers) == (200, False), path
+
+
 @pytest.mark.parametrize("user", [(Key(HEADER, "X-User-Id"),), (Key(COOKIE, "uid"),), (Key(ADDRESS),)])
 async def test_every_kind_of_key_works_alone(tmp_path: Path, user: tuple[Key, ...]) -> None:
     """A plan may name only one; a request without it stays on V1 unless everyone is on V2."""

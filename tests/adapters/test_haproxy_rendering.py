@@ -101,7 +101,7 @@ def test_what_a_plan_does_not_use_is_not_evaluated() -> None:
     """No cookie, no second key, no cohorts, no override: no rule for them."""
     bare = make_plan(["127.0.0.1:1"], ["127.0.0.1:2"], user=(Key(KeySource.HEADER, "X-User-Id"),))
     config = render(bare, collector="127.0.0.1:3").config
-    for unused in ("req.cook", "%[src]", "cohort.map", "override", "secret", "allow if { var", "rand("):
+    for unused in ("req.cook", "%[src]", "cohort.map", "override", "secret", "http-request allow if { var", "rand("):
         assert unused not in config
     # everyone on one side: the rules end before the key is even looked for
     assert config.index("http-request allow") < config.index("req.fhdr(X-User-Id,1)") < config.index("xxh64")

@@ -18,6 +18,7 @@ from crossfade.app.planfile.build import (
     UNATTENDED_KEYS,
 )
 from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
+from crossfade.app.planfile.deprecation import DEPRECATION_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
 from crossfade.app.planfile.notices import KEPT_KEYS, RULE_KEYS
@@ -85,7 +86,7 @@ KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS),
-    *(*RULE_KEYS, *KEPT_KEYS),
+    *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS),
 )
 
 

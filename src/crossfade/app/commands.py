@@ -39,11 +39,12 @@ def elsewhere(rollout: str | None = None) -> Client | None:
 
 def check(path: Path, output: str) -> None:
     """Print what a plan says; PlanError with every mistake where it can't be meant."""
+    from crossfade.adapters.system import SystemClock
     from crossfade.app import views
     from crossfade.app.planfile import load_plan, summarise
 
     plan = load_plan(path)
-    say(output, views.plan_view(plan), summarise(plan))
+    say(output, views.plan_view(plan), summarise(plan, now=SystemClock().now()))
 
 
 def schema() -> None:

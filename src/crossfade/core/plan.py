@@ -457,6 +457,28 @@ class NoticeRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deprecation:
+    """What V1's answers say of its end; times are whole seconds since the epoch."""
+
+    since: int
+    """From then on V1 is deprecated; it may lie ahead."""
+    successor: str
+    """URL or path of what takes V1's place."""
+    sunset: int | None = None
+    """From then on V1 may be gone."""
+    notice: str = ""
+    """URL of a page about the deprecation."""
+    policy: str = ""
+    """URL of a page about the sunset."""
+    from_phase: int = 0
+    """Index of the phase from which on V1's answers say so."""
+
+    def __post_init__(self) -> None:
+        if self.sunset is not None and self.sunset < self.since:
+            raise ValueError("V1's sunset is not before its deprecation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The written, versioned intention; immutable once a rollout has started from it."""
 
@@ -475,6 +497,7 @@ class Plan:
     load: Load | None = None
     contract: ContractDocuments | None = None
     notices: tuple[NoticeRule, ...] = ()
+    deprecation: Deprecation | None = None
     digest: str = ""
     """SHA-256 of the plan's canonical form: cohorts included, secrets and notices not."""
 

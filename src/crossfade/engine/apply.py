@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from crossfade.core.deprecation import v1_headers
 from crossfade.core.events import SplitApplied
+from crossfade.core.machine import State
 from crossfade.core.plan import Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import Split
@@ -18,7 +20,15 @@ def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
         generation=rollout.generation,
         split=rollout.wanted_split(plan),
         killed=rollout.wanted_killed,
+        v1_headers=_v1_headers(plan, rollout),
     )
+
+
+def _v1_headers(plan: Plan, rollout: Rollout) -> Mapping[str, str]:
+    """Return what V1's answers say of its end; of a rollout that was given up, nothing: V1 stays."""
+    if plan.deprecation is None or rollout.state is State.ABORTED:
+        return {}
+    return v1_headers(plan.deprecation, rollout.phase)
 
 
 async def apply(proxy: Proxy, wanted: ProxyState, now: float) -> SplitApplied:
@@ -64,6 +74,8 @@ def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation:
             generations.append(node.state.generation)
         elif not thrown and (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
             differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
+        elif not thrown and node.state.v1_headers != wanted.v1_headers:
+            differing.append((node.node, "V1's answers say something else of its end than the plan"))
     return Drift(
         differing=tuple(differing),
         unreachable=tuple(unreachable),

@@ -473,11 +473,14 @@ def _v1(api: Api) -> list[str]:
         *(["  balance roundrobin"] if several else []),
         *_rewrites(api, api.v1.path, root, other),
         "  http-request set-log-level silent if !own !other",  # no part of the migration: unchanged and not reported
+        "  http-request set-var(txn.foreign) bool(true) if !own !other",
         f"  http-response allow if !{{ str(headers),map_str_int({INT_MAP},0) -m int 1 }}",
+        "  http-response allow if { var(txn.foreign) -m bool }",
     ]
     for name in V1_HEADERS:
         value = f"str({name}),map({HEADER_MAP})"
-        lines.append(f"  http-response set-header {name} %[{value},b64dec] if {{ {value} -m len gt 1 }}")
+        action = "add-header" if name == "Link" else "set-header"  # V1 may have links of its own, such as to pages
+        lines.append(f"  http-response {action} {name} %[{value},b64dec] if {{ {value} -m len gt 1 }}")
     checks = " check inter 1s fall 2 rise 1" if several else ""
     return [*lines, *_servers(api.v1.upstreams, "v1", checks), ""]
 

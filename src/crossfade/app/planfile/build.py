@@ -14,6 +14,7 @@ import orjson
 from crossfade.app.planfile import quantities
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.contract import read_contract
+from crossfade.app.planfile.deprecation import read_deprecation
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
@@ -50,6 +51,7 @@ TOP_KEYS = (
     "load",
     "contract",
     "notify",
+    "deprecation",
 )
 API_KEYS = ("entry", "listen", "v1", "v2")
 VERSION_KEYS = ("path", "upstreams")
@@ -58,7 +60,15 @@ SOURCES_KEYS = ("prometheus",)
 SOURCE_KEYS = ("url", "every", "token")
 CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
 UNATTENDED_KEYS = ("after", "then")
-_ADDED = {"drill": None, "load": None, "contract": None, "people": 1, "notices": (), "unattended": Unattended()}
+_ADDED = {
+    "drill": None,
+    "load": None,
+    "contract": None,
+    "people": 1,
+    "notices": (),
+    "unattended": Unattended(),
+    "deprecation": None,
+}
 """Left out of the digest where they are as in plans written before there were such, so that those keep theirs."""
 MAX_COHORT_BYTES = 64 * 1024 * 1024
 SALT_LIMIT = 2**31
@@ -140,6 +150,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     load = read_load(top.get("load"), api.entry if api else None)
     contract = read_contract(top.get("contract"), folder)
     notices = read_notices(top.get("notify"), folder)
+    deprecation = read_deprecation(top.get("deprecation"), api, [phase.name for phase in phases])
     if root.report.problems or name is None or api is None:
         return None
     return Plan(
@@ -156,6 +167,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         load=load,
         contract=contract,
         notices=notices,
+        deprecation=deprecation,
     )
 
 

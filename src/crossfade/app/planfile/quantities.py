@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from datetime import datetime
 from string import Template
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,128}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+,=-]+)*/?")
 _MAX_QUERY = 2000
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+_LINK = re.compile(r"(?=.{1,1000}$)(?:https?://[A-Za-z0-9\[]|/(?!/))[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 
@@ -269,6 +274,28 @@ def source_url(text: str) -> str:
     if parts.query or parts.fragment or not _PATH.fullmatch(parts.path):
         raise ValueError(f"{text!r} is more than an address; write such as http://127.0.0.1:9090")
     return text.rstrip("/")
+
+
+def moment(text: str) -> int:
+    """Return seconds since the epoch of a date (midnight, UTC) or of a date and a time of day with its zone."""
+    found = _MOMENT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no date; write 2027-03-01 (midnight, UTC) or 2027-03-01T09:00+01:00")
+    date, clock, zone = found.groups()
+    if clock and not zone:
+        raise ValueError(f"{text!r} doesn't say in which zone; write such as {date}T{clock}Z or {date}T{clock}+01:00")
+    try:
+        at = datetime.fromisoformat(f"{date}T{clock or '00:00'}{zone or 'Z'}")
+        return int(at.timestamp())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no date in any calendar; write such as 2027-03-01") from None
+
+
+def link(text: str) -> str:
+    """Return a URL, or a path on the API's own host, that a Link header can hold as it is (RFC 3986's characters)."""
+    if not _LINK.fullmatch(text):
+        raise ValueError(f"{text!r} is no link; write a URL such as https://example.com/v1-ends, or a path")
+    return text
 
 
 def interval(text: str) -> float:

@@ -18,6 +18,8 @@ _QUANTITY = rf"{_NUMBER}( ?(%|ms|s))?"
 _COMPARISON = r"(<=|>=|≤|≥|<|>|=)"
 _ACTION = r"(monitor|alert|hold|rollback)"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2})? ?(Z|[+-][0-9]{2}:[0-9]{2})"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
@@ -43,6 +45,7 @@ def json_schema() -> dict[str, Any]:
                 "load": _load(),
                 "contract": _contract(),
                 "notify": {"oneOf": [_notice_rule(), {"type": "array", "minItems": 1, "items": _notice_rule()}]},
+                "deprecation": _deprecation(),
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
         ),
@@ -127,6 +130,15 @@ def _sources() -> dict[str, Any]:
         ["url"],
     )
     return _object({"prometheus": prometheus}, ["prometheus"])
+
+
+def _deprecation() -> dict[str, Any]:
+    date = _text(rf"{_DATE}([T ]{_CLOCK})?", "Such as 2027-03-01 (midnight, UTC) or 2027-03-01T09:00+01:00.")
+    link = _text(r"(https?:/)?/[^\s<>\"]+", "URL of a page, or a path.")
+    return _object(
+        {"since": date, "sunset": date, "from": {"type": "string"}, "notice": link, "policy": link, "successor": link},
+        ["since"],
+    )
 
 
 def _confidence() -> dict[str, Any]:

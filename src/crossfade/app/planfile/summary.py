@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import wrap
 
 from crossfade.app.planfile.lint import lint, population
 from crossfade.app.planfile.metrics import say
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
+from crossfade.core.deprecation import v1_headers
 from crossfade.core.notices import masked
 from crossfade.core.plan import (
     Comparison,
+    Deprecation,
     DrillStep,
     Kept,
     Key,
@@ -30,8 +33,11 @@ WIDTH = 80
 _WITHOUT_LIMIT = "-"
 
 
-def summarise(plan: Plan, requests_per_user_per_day: float = 10.0) -> str:
-    """Return what a plan says, phase by phase and metric by metric, and what its traffic can't decide in time."""
+def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float | None = None) -> str:
+    """Return what a plan says, phase by phase and metric by metric, and what its traffic can't decide in time.
+
+    Of dates it says which are past at `now`, seconds since the epoch.
+    """
     people = population(plan)
     blocks = [
         _head(plan, people),
@@ -41,6 +47,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0) -> str:
         _errors(plan),
         *([_sources(plan)] if plan.sources else []),
         *([_notices(plan)] if plan.notices else []),
+        *([_deprecation(plan, plan.deprecation, now)] if plan.deprecation else []),
         _findings(plan, requests_per_user_per_day),
     ]
     return "\n\n".join(blocks)
@@ -129,6 +136,22 @@ def _limit(kind: MetricKind, limit: Limit) -> str:
     if limit.comparison is Comparison.EQ:
         return f"= {say(kind, limit.value)}"
     return f"{limit.comparison.value} {say(kind, limit.value)}"
+
+
+def _deprecation(plan: Plan, said: Deprecation, now: float | None) -> str:
+    dates = f"deprecated since {_date(said.since, now)}"
+    dates += f", may be gone from {_date(said.sunset, now)}" if said.sunset is not None else ""
+    last = said.from_phase + 1 == len(plan.phases)
+    lines = [
+        f"v1 is {dates}; its answers say so in {plan.phases[said.from_phase].name}{'' if last else ' and later'}",
+        *(f"  {name}: {value}" for name, value in v1_headers(said, said.from_phase).items()),
+    ]
+    return "\n".join(_fold(line, "    ") for line in lines)
+
+
+def _date(seconds: int, now: float | None) -> str:
+    past = " (past)" if now is not None and seconds < now else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC{past}"
 
 
 def _sources(plan: Plan) -> str:
