@@ -10,6 +10,8 @@ from crossfade.app.telemetry import Scraped, exposition
 from crossfade.app.web.describe import describe
 from crossfade.app.web.door import Door
 from crossfade.app.web.login import add_codes, add_login
+from crossfade.app.web.ofrep import PREFIX as OFREP
+from crossfade.app.web.ofrep import add_ofrep
 from crossfade.app.web.outcomes import add_outcomes
 from crossfade.app.web.problems import Json, add_problems, problem
 from crossfade.app.web.reads import add_history, add_list, add_reads
@@ -36,7 +38,10 @@ def make_api(served: Served) -> FastAPI:
     add_reads(one)
     add_verbs(one, served)
     add_outcomes(one, served)
+    flags = APIRouter(prefix=f"{OFREP}v1", dependencies=[viewer])
+    add_ofrep(flags, served)
     app.include_router(general)
+    app.include_router(flags)
     app.include_router(one)
     add_dashboard(app, served)
     app.add_middleware(Door, served=served)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from crossfade.app.web.ofrep import PREFIX as OFREP
 from crossfade.app.web.problems import MEDIA_TYPE
 from crossfade.app.web.schemas import Problem
 
@@ -58,11 +59,9 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own form of it is never answered
     for status, text in _REFUSED.items():
-        responses[status] = {
-            "description": text,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-    if path.startswith("/api/"):
+        content = responses.setdefault(status, {"description": text}).setdefault("content", {})
+        content[MEDIA_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    if path.startswith(("/api/", OFREP)):
         operation["security"] = [{"token": []}, {"session": []}]
     if "/rollouts" in path and not path.endswith("/stream") and "200" in responses:
         responses["200"]["headers"] = {"ETag": _ETAG}

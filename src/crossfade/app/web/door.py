@@ -13,6 +13,7 @@ from fastapi import HTTPException, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossfade.app.web.access import FAILURES_S, Caller
+from crossfade.app.web.ofrep import PREFIX as OFREP
 from crossfade.app.web.once import REPLAYED
 from crossfade.app.web.problems import note, problem, problem_of
 from crossfade.app.web.served import Served
@@ -58,7 +59,7 @@ class Door:
                 answered["status"] = message["status"]
                 if any(name.lower() == REPLAYED.lower().encode() for name, _ in message["headers"]):
                     answered["replayed"] = 1
-                if request.url.path.startswith(_API):
+                if request.url.path.startswith((_API, OFREP)):
                     message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
@@ -105,7 +106,7 @@ class Door:
 
     def _wants_caller(self, request: Request) -> bool:
         path = request.url.path
-        return path.startswith(_API) or (path == "/metrics" and not self._served.exposure.loopback)
+        return path.startswith((_API, OFREP)) or (path == "/metrics" and not self._served.exposure.loopback)
 
     async def _caller(self, request: Request) -> Caller | None:
         """Return who is asking; None where they don't say, HTTPException where what they say is wrong."""
@@ -133,7 +134,7 @@ class Door:
     def _worth_noting(self, request: Request, status: int) -> bool:
         if getattr(request.state, "unnoted", False) and status < 400:
             return False
-        acts = request.url.path.startswith(_API) or hasattr(request.state, "act")
+        acts = request.url.path.startswith((_API, OFREP)) or hasattr(request.state, "act")
         return (request.method not in _SAFE and acts) or status in (401, 429)
 
     async def _record(self, request: Request, status: int) -> None:
