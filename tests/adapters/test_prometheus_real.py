@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -90,7 +91,7 @@ async def server(shop: int, tmp_path: Path) -> AsyncIterator[tuple[str, subproce
         process.wait()
 
 
-def start(program: str, folder: Path, port: int) -> subprocess.Popen[bytes]:
+def start(program: str, folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [
@@ -98,6 +99,7 @@ def start(program: str, folder: Path, port: int) -> subprocess.Popen[bytes]:
                 f"--config.file={folder}/prometheus.yml",
                 f"--storage.tsdb.path={folder}/data",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *options,
             ],
             stdout=log,
             stderr=log,
@@ -168,3 +170,83 @@ async def test_a_query_that_a_real_prometheus_refuses_says_why(server: tuple[str
         assert told.unanswered["broken"].startswith("V1, total: a matrix is no number")
     finally:
         await source.close()
+
+
+def asking(name: str, bad: str, total: str = "sum(checkout_total)") -> Metric:
+    query = Query(source="prometheus", bad=bad, total=total)
+    return Metric(name=name, kind=MetricKind.QUERIED, outcome=name, query=query)
+
+
+STRANGE = {
+    "NaN is no count": asking("nan", "0 * sum(checkout_total) / 0"),
+    "no series": asking("empty", 'sum(checkout_errors_total{version="v3"})'),
+    "2 series": asking("several", "checkout_total"),
+    "-1 is no count": asking("negative", "sum(checkout_total) * 0 - 1"),
+    "HTTP 422: ": asking("refused", "checkout_total + on() checkout_total"),
+    "HTTP 400: ": asking("unreadable", "sum(("),
+}
+
+
+async def until_told(source: Prometheus, names: set[str], within_s: float) -> dict[str, str]:
+    """Return the first reason for each metric; none of them may ever have counts."""
+    told: dict[str, str] = {}
+    for number in range(int(within_s * 10)):
+        tick = source.add_to(Tick(number=number, start=0.0, length=10.0, cells={}, sources=frozenset({"collector"})))
+        assert tick.cells == {}
+        told = {**tick.unanswered, **told}
+        if told.keys() == names:
+            return told
+        await asyncio.sleep(0.1)
+    pytest.fail(f"of {names} only {told} were told within {within_s} s")
+
+
+async def test_what_a_real_prometheus_can_not_tell_is_never_a_count(
+    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Strange answers, then none at all, then 503: each a reason, and never a count; three in a row are blind."""
+    url, process = server
+    await _until_scraped(url)
+    where = Source(name="prometheus", url=url, every_s=2.0)
+    source = Prometheus(where, list(STRANGE.values()), clock=SystemClock(), lateness_s=0.0)
+    await source.start()
+    try:
+        told = await until_told(source, {metric.name for metric in STRANGE.values()}, 30)
+        for reason, metric in STRANGE.items():
+            assert reason in told[metric.name]
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(300):
+            told = await until_told(source, {metric.name for metric in STRANGE.values()}, 30)
+            if all(reason.startswith("no answer within 2 s") for reason in told.values()):
+                break
+        else:
+            pytest.fail(f"a stopped server is still said to say {told}")
+    finally:
+        process.kill()
+        process.wait()
+        await source.close()
+
+    port = free_port()
+    program = shutil.which("prometheus") or ""
+    hasty = start(program, tmp_path, port, "--query.timeout=1ms")
+    long = asking("long", "sum(sum_over_time(vector(1)[5m:1ms]))")
+    where = Source(name="prometheus", url=f"http://127.0.0.1:{port}", every_s=5.0)
+    source = Prometheus(where, [long], clock=SystemClock(), lateness_s=0.0)
+    try:
+        await until_ready(where.url)
+        await source.start()
+        told = await until_told(source, {"long"}, 30)
+        assert "HTTP 503: " in told["long"]
+    finally:
+        hasty.kill()
+        hasty.wait()
+        await source.close()
+
+
+async def _until_scraped(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(300):
+            async with session.get(f"{url}/api/v1/query", params={"query": "checkout_errors_total"}) as answer:
+                if (await answer.json())["data"]["result"]:
+                    return
+            await asyncio.sleep(0.1)
+    pytest.fail("nothing was scraped within 30 s")

@@ -73,7 +73,6 @@ async def serving(served: Served) -> AsyncIterator[str]:
     """Serve an API on a free port and give its URL."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    listener.listen()
     listener.listen()  # whoever comes before the server runs waits for it
     config = uvicorn.Config(
         make_api(served), log_level="critical", lifespan="off", timeout_graceful_shutdown=5, http=Patience
