@@ -76,12 +76,13 @@ def documents(draw: st.DrawFn) -> Json:
     return document(paths, draw(st.sampled_from(["3.0.3", "3.1.0"])), components={"schemas": components})
 
 
+@settings(max_examples=50, deadline=None)
 @given(documents())
 def test_a_document_differs_from_itself_in_nothing(one: Json) -> None:
     assert compared(one, copy.deepcopy(one)) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(documents(), documents())
 def test_any_two_can_be_compared(one: Json, other: Json) -> None:
     for finding in compared(one, other):
@@ -100,6 +101,7 @@ def _answered(one: Json) -> list[Json]:
     return found
 
 
+@settings(max_examples=50, deadline=None)
 @given(documents(), plain)
 def test_additions_break_nothing(one: Json, schema: Any) -> None:
     other = copy.deepcopy(one)
@@ -117,6 +119,7 @@ def test_additions_break_nothing(one: Json, schema: Any) -> None:
     assert [found for found in compared(one, other) if found.severity is Severity.BREAKING] == []
 
 
+@settings(max_examples=50, deadline=None)
 @given(documents(), st.data())
 def test_every_removal_is_found(one: Json, data: st.DataObject) -> None:
     other = copy.deepcopy(one)
@@ -150,6 +153,7 @@ def test_every_removal_is_found(one: Json, data: st.DataObject) -> None:
     assert expected & {found.rule for found in compared(one, other) if found.path == path}
 
 
+@settings(max_examples=50, deadline=None)
 @given(documents(), st.data())
 def test_every_removed_field_of_an_answer_is_found(one: Json, data: st.DataObject) -> None:
     other = copy.deepcopy(one)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from crossfade.core.contract.document import Documents, Node
 from crossfade.core.contract.findings import Finding
-from crossfade.core.contract.values import Sides, compare_values
+from crossfade.core.contract.values import Values
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _JSON = "application/json"
@@ -63,6 +63,7 @@ class _Comparison:
 
     def __init__(self, v1: Documents, v2: Documents, prefixes: Prefixes) -> None:
         self._v1, self._v2, self._prefixes = v1, v2, prefixes
+        self._values = Values(v1, v2)
 
     def findings(self) -> Iterator[Finding]:
         v1_base, v2_base = _base(self._v1), _base(self._v2)
@@ -100,7 +101,9 @@ class _Comparison:
                     rule="operation-removed", said=said, method=method.upper(), path=path, v1=one.spot, v2=v2.spot
                 )
                 continue
-            operation = _Pair(self._v1, self._v2, _Operation(*one_path, one), _Operation(*other_path, other))
+            operation = _Pair(
+                self._v1, self._v2, self._values, _Operation(*one_path, one), _Operation(*other_path, other)
+            )
             for finding in operation.findings():
                 yield replace(finding, method=method.upper(), path=path)
 
@@ -108,8 +111,9 @@ class _Comparison:
 class _Pair:
     """One operation in both versions."""
 
-    def __init__(self, v1_doc: Documents, v2_doc: Documents, v1: _Operation, v2: _Operation) -> None:
-        self._v1_doc, self._v2_doc, self._v1, self._v2 = v1_doc, v2_doc, v1, v2
+    def __init__(self, v1: Documents, v2: Documents, values: Values, v1_op: _Operation, v2_op: _Operation) -> None:
+        self._v1_doc, self._v2_doc, self._all_values = v1, v2, values
+        self._v1, self._v2 = v1_op, v2_op
 
     def findings(self) -> Iterator[Finding]:
         """Yield findings without method and path."""
@@ -125,7 +129,7 @@ class _Pair:
             yield Finding(rule="not-compared", said=said, part="callbacks", v1=one.spot, v2=other.spot)
 
     def _values(self, part: str, v1: Node, v2: Node, *, request: bool, text: bool = False) -> Iterator[Finding]:
-        for one in compare_values(Sides(self._v1_doc, self._v2_doc, request, text), v1, v2):
+        for one in self._all_values.compare(v1, v2, request=request, text=text):
             yield Finding(rule=one.rule, said=one.said, part=part, field=one.field, v1=one.v1, v2=one.v2)
 
     # security
@@ -169,10 +173,13 @@ class _Pair:
         if v2.truth("required") and not v1.truth("required"):
             said = "V2 needs it, V1 lets it be left out"
             yield Finding(rule="parameter-required", said=said, part=part, v1=v1.spot, v2=v2.spot)
-        one, other = _style(v1), _style(v2)
+        one, other = _style(v1, v1.text("in")), _style(v2, v2.text("in"))
         if one != other:
             said = f"it is written as {other} in V2 and as {one} in V1"
             yield Finding(rule="parameter-style-changed", said=said, part=part, v1=v1.spot, v2=v2.spot)
+        if v1.truth("allowEmptyValue") and not v2.truth("allowEmptyValue"):
+            said = "V2 refuses it without a value, which V1 takes"
+            yield Finding(rule="request-bound-narrowed", said=said, part=part, v1=v1.spot, v2=v2.spot)
         v1_schema, v2_schema = _schema_of(v1), _schema_of(v2)
         if v1_schema is None or v2_schema is None:
             return
@@ -260,6 +267,10 @@ class _Pair:
             if one.truth("required") and not other.truth("required"):
                 said = f"V2 may leave {name} out, which V1 always sends"
                 yield Finding(rule="response-header-optional", said=said, part=part, v1=one.spot, v2=other.spot)
+            had, has = _style(one, "header"), _style(other, "header")
+            if had != has:
+                said = f"it is written as {has} in V2 and as {had} in V1"
+                yield Finding(rule="response-header-style-changed", said=said, part=part, v1=one.spot, v2=other.spot)
             v1_schema, v2_schema = _schema_of(one), _schema_of(other)
             if v1_schema is not None and v2_schema is not None:
                 yield from self._values(part, v1_schema, v2_schema, request=False, text=True)
@@ -347,10 +358,10 @@ def _parameters(documents: Documents, operation: _Operation) -> dict[tuple[str, 
     return found
 
 
-def _style(parameter: Node) -> str:
+def _style(parameter: Node, place: str) -> str:
     if parameter.get("content") is not None:
         return "content"
-    style = parameter.text("style", _STYLES.get(parameter.text("in"), "form"))
+    style = parameter.text("style", _STYLES.get(place, "form"))
     return f"{style}, exploded" if parameter.truth("explode", default=style == "form") else style
 
 

@@ -74,6 +74,8 @@ class Documents:
         """
         self.root = Node(held[root], Spot(root, ""))
         self._held = held
+        self.views: dict[Any, Any] = {}
+        """What schemas say in effect, kept by whoever reads them."""
         said = self.root.text("openapi")
         if not said.startswith(("3.0", "3.1")):
             what = f"OpenAPI {said}" if said else "Swagger 2" if self.root.get("swagger") else "no OpenAPI document"

@@ -54,6 +54,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "response-media-type-removed": Rule(_B, "go on offering it"),
         "response-header-removed": Rule(_B, "go on sending it"),
         "response-optional-header-removed": Rule(_W, "go on sending it"),
+        "response-header-style-changed": Rule(_B, "write it as in V1"),
         "response-header-optional": Rule(_B, "always send it"),
         # values in requests: V2 must take whatever V1 takes
         "request-type-narrowed": Rule(_B, "go on taking V1's type"),

@@ -78,9 +78,12 @@ class View:
 
 
 def view(documents: Documents, nodes: Nodes, skipped: Skipped = frozenset()) -> View:
-    """Return what schemas that all hold say together; DocumentError where one is none."""
-    reading = _Reading(documents, nodes, skipped)
-    return reading.result()
+    """Return what schemas that all hold say together, once for each; DocumentError where one is none."""
+    key = (tuple(node.spot for node in nodes), skipped)
+    found = documents.views.get(key)
+    if found is None:
+        found = documents.views[key] = _Reading(documents, nodes, skipped).result()
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """Values compared: whatever V1's clients send must fit V2's schema, whatever V2 answers must fit V1's.
 
-One walk, breadth first and without recursion: each pair of schemas is compared once for each place of an operation that
-values come from, under the shortest path that leads to it.
+One walk for each place of an operation, breadth first and without recursion: what differs is told of once there, under
+the shortest path that leads to it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,23 +68,75 @@ class Sides:
     """Values are written as text, as in a URL: a string takes whatever is written so."""
 
 
-def compare_values(sides: Sides, v1: Node, v2: Node) -> list[Difference]:
-    """Return how V2's schema differs from V1's to the harm of V1's clients; DocumentError where one is no schema."""
-    first = _Pair((v1,), (v2,), "")
-    left, seen, found = deque([first]), set(), dict[tuple[object, ...], Difference]()
-    while left:
-        pair = left.popleft()
-        key = (_spots(sides.v1, pair.v1), _spots(sides.v2, pair.v2), pair.v1_skipped, pair.v2_skipped)
-        if key in seen:
-            continue
-        seen.add(key)
-        if len(seen) > PAIRS_MAX:
-            one = Difference("not-compared", pair.field, "the schemas go on for too long", v1.spot, v2.spot)
-            found.setdefault((one.rule,), one)
-            break
-        for one in _Level(sides, pair).differences(left.append):
-            found.setdefault((one.rule, one.v1, one.v2, one.said), one)
-    return list(found.values())
+class _Compared(NamedTuple):
+    """What differs between two schemas themselves, and the pairs below by number, each with its field from here."""
+
+    differences: tuple[Difference, ...]
+    deeper: tuple[tuple[int, str], ...]
+
+
+class Values:
+    """All values of two documents. Each pair of schemas has a number and is compared once, wherever it is used."""
+
+    def __init__(self, v1: Documents, v2: Documents) -> None:
+        self._v1, self._v2 = v1, v2
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._pairs: list[tuple[Sides, _Pair]] = []
+        self._levels: dict[int, _Compared] = {}
+        self._clean: set[int] = set()
+        """Pairs below which nothing differs."""
+
+    def compare(self, v1: Node, v2: Node, *, request: bool, text: bool = False) -> list[Difference]:
+        """Return how V2's schema differs from V1's to the harm of V1's clients; DocumentError where one is none."""
+        first = self._number(Sides(self._v1, self._v2, request, text), _Pair((v1,), (v2,), ""))
+        walked: list[tuple[int, int, str]] = [(first, -1, "")]
+        """Pairs in the order in which they were reached: number, where from (an index here), field from there."""
+        seen, found = {first}, dict[tuple[object, ...], Difference]()
+        for index, (number, _, _) in enumerate(walked):
+            level = self._level(number)
+            for one in level.differences:
+                key = (one.rule, one.v1, one.v2, one.said)
+                if key not in found:
+                    found[key] = one._replace(field=_path(walked, index) + one.field)
+            for below, field in level.deeper:
+                if below not in seen and below not in self._clean:
+                    seen.add(below)
+                    walked.append((below, index, field))
+            if len(walked) > PAIRS_MAX:
+                said = f"more than {PAIRS_MAX:,} schemas"
+                return [*found.values(), Difference("not-compared", "", said, v1.spot, v2.spot)]
+        if not found:
+            self._clean |= seen
+        return list(found.values())
+
+    def _number(self, sides: Sides, pair: _Pair) -> int:
+        key = (
+            *(_spots(self._v1, pair.v1), _spots(self._v2, pair.v2), pair.v1_skipped, pair.v2_skipped),
+            *(pair.null_told, sides.request, sides.text),
+        )
+        number = self._numbers.setdefault(key, len(self._pairs))
+        if number == len(self._pairs):
+            self._pairs.append((sides, pair._replace(field="")))
+        return number
+
+    def _level(self, number: int) -> _Compared:
+        kept = self._levels.get(number)
+        if kept is None:
+            sides, pair = self._pairs[number]
+            below: list[_Pair] = []
+            differences = tuple(_Level(sides, pair).differences(below.append))
+            deeper = tuple((self._number(sides, one), one.field) for one in below)
+            kept = self._levels[number] = _Compared(differences, deeper)
+        return kept
+
+
+def _path(walked: list[tuple[int, int, str]], index: int) -> str:
+    """Return the fields that lead to a pair."""
+    fields = []
+    while index >= 0:
+        _, index, field = walked[index]
+        fields.append(field)
+    return "".join(reversed(fields))
 
 
 def _spots(documents: Documents, nodes: Nodes) -> tuple[Spot, ...]:
@@ -246,7 +297,9 @@ class _Level:
                 continue
             field, spot = f"/{escaped(name)}", nodes[0].spot
             other = self.v2.properties.get(name)
-            if other is not None:
+            if other is not None and not visible(self._sides.v2, other, request=True):
+                yield self._tell("request-property-removed", f"V2 only answers {name}, V1 reads it", field, spot)
+            elif other is not None:
                 deeper(self._inside(nodes, other, field))
             elif self.v2.closed:
                 yield self._tell("request-property-refused", f"V2 refuses the property {name}", field, spot)
@@ -254,17 +307,24 @@ class _Level:
                 deeper(self._inside(nodes, self.v2.additional, field))
             else:
                 yield self._tell("request-property-removed", f"V2 doesn't read the property {name}", field, spot)
-        for name in sorted(self.v2.required - self.v1.required):
-            nodes = self.v2.properties.get(name, ())
-            if nodes and not visible(self._sides.v2, nodes, request=True):
+        sent = {name for name in self.v1.required if self._sent(self._sides.v1, self.v1, name)}
+        for name in sorted(self.v2.required - sent):
+            if not self._sent(self._sides.v2, self.v2, name):
                 continue
-            field, needed = f"/{escaped(name)}", nodes[0].spot if nodes else None
+            asked = self.v2.properties.get(name)
+            field, needed = f"/{escaped(name)}", asked[0].spot if asked else None
             if name in self.v1.properties:
                 message = f"V2 needs the property {name}, which V1 lets be left out"
                 yield self._tell("request-property-required", message, field, self.v1.properties[name][0].spot, needed)
             else:
                 message = f"V2 needs the property {name}, which V1 doesn't know"
                 yield self._tell("request-property-added-required", message, field, None, needed)
+
+    @staticmethod
+    def _sent(documents: Documents, seen: View, name: str) -> bool:
+        """Tell whether a property belongs into requests; what has no schema does."""
+        nodes = seen.properties.get(name)
+        return nodes is None or visible(documents, nodes, request=True)
 
     def _response_object(self, deeper: Callable[[_Pair], None]) -> Iterator[Difference]:
         for name, nodes in self.v1.properties.items():
