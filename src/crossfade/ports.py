@@ -332,8 +332,9 @@ class Audit(Protocol):
 class Notifier(Protocol):
     """One place where notices go."""
 
-    shown: str
-    """Where that is, as it may be logged: without what may be a secret."""
+    @property
+    def shown(self) -> str:
+        """Return where that is, as it may be logged: without what may be a secret."""
 
     async def send(self, notice: Notice) -> str:
         """Hand a notice over; return what came back, in a few words.

@@ -52,7 +52,7 @@ async def receiving(answers: Sequence[int | None] = (200,)) -> AsyncIterator[Rec
     receiver = Receiver(answers=list(answers))
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
