@@ -217,6 +217,21 @@ def test_a_slower_v2_is_found_and_an_equal_one_is_not() -> None:
     assert max(evidence(1.0, seed) for seed in range(10)) < math.log(20)
 
 
+def test_who_fails_while_nobody_compares_them_still_fails_for_the_first_time_later() -> None:
+    """A week of V1 alone before the canary must not use up the first failures that tell the versions apart."""
+    one, two = Arm(Version.V1, "", ""), Arm(Version.V2, "", "staff")
+    rows = [
+        (one, Cell(requests=1, failures=1, failing_users={7})),
+        (two, Cell(requests=1, failures=1, failing_users={8})),
+    ]
+    failing, before = users.count(users.Failing(), 0.0, rows, [False, False])
+    assert [(unit.first, unit.weekly, unit.distinct) for unit in before] == [(0, 0, 1), (0, 0, 1)]
+    assert len(failing.hurt) == 1
+    failing, after = users.count(failing, 86_400.0, rows, [True, False])
+    assert [(unit.first, unit.weekly) for unit in after] == [(1, 1), (0, 0)]
+    assert [unit.first for unit in users.count(failing, 2 * 86_400.0, rows, [True, False])[1]] == [0, 0]
+
+
 @pytest.mark.parametrize("cached", [0.0, 0.5])
 def test_a_v2_slower_by_the_margin_crosses_the_bar_as_seldom_as_the_bar_says(cached: float) -> None:
     """Ville: at most 1 run in 4 ever shows 4 to 1, in any mix of cached answers and others."""

@@ -44,8 +44,9 @@ def test_arrays_count_as_dictionaries_do_however_long_the_ticks(world: World) ->
     for part in slices:
         for index, cells in enumerate(world.cut(part, 10.0)):
             rows = assigned(tick(index, part.start + 10.0 * index, 10.0, cells))
-            core, units = users.count(core, part.start + 10.0 * index, rows)
-            short, same = users.count(short, part.start + 10.0 * index, rows)
+            compared = [arm.cohort != "beta" for arm, _ in rows]
+            core, units = users.count(core, part.start + 10.0 * index, rows, compared)
+            short, same = users.count(short, part.start + 10.0 * index, rows, compared)
             assert units == same
             told["core"] += units
             told["short"] += same
@@ -56,9 +57,10 @@ def test_arrays_count_as_dictionaries_do_however_long_the_ticks(world: World) ->
     for first in range(0, len(slices), 4):
         day = slices[first : first + 4]
         rows = assigned(tick(first, day[0].start, DAY, world.whole(day)))
-        long, units = users.count(long, day[0].start, rows)
+        long, units = users.count(long, day[0].start, rows, [arm.cohort != "beta" for arm, _ in rows])
         told["long"] += units
     assert counted(told["core"]) == counted(told["long"])
+    assert {arm.cohort for arm, _ in rows} >= {"", "beta"}
     assert len(long.hurt) == len(core.hurt)
 
 

@@ -90,7 +90,9 @@ class Marked(users.Failing):
     version: int = 0
     phase: int = 1
 
-    def count(self, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Marked, list[users.Units]]:
+    def count(
+        self, start: float, cells: Sequence[tuple[Arm, Cell]], compared: Sequence[bool]
+    ) -> tuple[Marked, list[users.Units]]:
         """Count a tick's failures by unit; each failure has a user, who is on one version within the tick."""
         register, hurt = self.register, self.hurt
         register.back_to(self.version)
@@ -111,21 +113,23 @@ class Marked(users.Failing):
         once = once[register.last[where[once]] != blocks[once]]
         each = once[_first_of(where[once])]
         number, week = register.seen[ids[each]], int(start // users.WEEK_S)
+        chosen = np.array(compared)[arm[each]]
+        known = ids[each[chosen]]
         hit = ids[each[where[each] >= register.size]]
         fresh = hit[register.hurt[hit] != hurt.phase]
         register.set(
             {
-                "seen": (ids[each], np.full(len(each), 1 + week)),
+                "seen": (known, np.full(len(known), 1 + week)),
                 "last": (where[once], blocks[once]),
                 "hurt": (fresh, np.full(len(fresh), hurt.phase)),
             }
         )
-        first = each[number == 0]
+        first = each[chosen & (number == 0)]
         register.firsts += [(cells[index][0], times[first[arm[first] == index]]) for index, _, _ in failures]
         hurt = replace(hurt, total=hurt.total + len(fresh))
         units = zip(
             _by_arm(arm[first], len(cells)),
-            _by_arm(arm[each[number != 1 + week]], len(cells)),
+            _by_arm(arm[each[chosen & (number != 1 + week)]], len(cells)),
             _by_arm(arm[once], len(cells)),
             strict=True,
         )

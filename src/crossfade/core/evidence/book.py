@@ -223,7 +223,9 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
         return []
     layout, split = state.layout, plan.phases[state.phase].split
     cells = collect.assigned(tick)
-    fold.failing, units = users.count(fold.failing, tick.start, cells)
+    staff = plan.staff_cohorts()
+    comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
+    fold.failing, units = users.count(fold.failing, tick.start, cells, comparable)
     fold.regions = fold.regions.plus(cells)
     cut_ms = pace.cut_ms(fold.pace)
     counts = [
@@ -235,8 +237,6 @@ def _absorb_tick(plan: Plan, state: EvidenceState, fold: _Fold, tick: Tick, wide
     for index, measure in enumerate(layout.measures):
         if measure.metric.kind is MetricKind.BREAKER:
             wide[index] = collect.time_open(measure.metric, tick)
-    staff = plan.staff_cohorts()
-    comparable = [arm.cohort not in staff and collect.is_compared(split, arm.cohort) for arm, _ in cells]
     fold.share = share.see(fold.share, tick, split, [item for item, ok in zip(cells, comparable, strict=True) if ok])
     chosen = comparable if _has_control(plan, state.phase) else [True] * len(cells)
     if _looks_at_times(layout):

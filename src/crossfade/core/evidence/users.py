@@ -1,9 +1,13 @@
 """Units of counting. Which unit is counted decides whether a test is valid (EVIDENCE 1.5).
 
-`first`: a user's first failure in the rollout. `weekly`: a user's first failure of the week, so that a defect is
-still found when most users have failed before. `distinct`: one failure per user and ten minutes; `acute` is the same
-for evidence that begins anew every ten minutes, as `weekly` does every week. A failure whose user is unknown counts as
-a user of its own.
+`first`: a user's first failure in the rollout, while compared. `weekly`: a user's first failure of the week, so that a
+defect is still found when most users have failed before. `distinct`: one failure per user and ten minutes; `acute` is
+the same for evidence that begins anew every ten minutes, as `weekly` does every week. A failure whose user is unknown
+counts as a user of its own.
+
+Who fails where nobody is compared (staff, a cohort wholly on one version) is not remembered: all are on one version
+there, and the hash still puts whoever next fails for the first time on V2 with probability s. Remembered, a week before
+the first comparison would use up the first failures of many.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ class Failing:
     """The users who failed: all that must be remembered of them."""
 
     seen: Counter = Counter()
-    """Users with a failure in this attempt: 1 + the number of the week in which they last failed."""
+    """Users who failed in this attempt while they were compared: 1 + the number of the week in which they last did."""
     hurt: Counter = Counter()
     """Users with a failure on V2 in this phase."""
     block: int = -1
@@ -63,9 +67,11 @@ class Failing:
     hurt_unknown: int = 0
     """Failures on V2 in this phase without a user."""
 
-    def count(self, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
+    def count(
+        self, start: float, cells: Sequence[tuple[Arm, Cell]], compared: Sequence[bool]
+    ) -> tuple[Failing, list[Units]]:
         """Count a tick's failures; the simulator keeps its users in arrays and overrides this."""
-        return _count(self, start, cells)
+        return _count(self, start, cells, compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +83,21 @@ class Units:
     distinct: int
 
 
-def count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
+def count(
+    failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]], compared: Sequence[bool] | None = None
+) -> tuple[Failing, list[Units]]:
     """Count a tick's failures by unit; cells in a fixed order, overrides left out by the caller.
 
+    compared: by cell, whether its users are compared; the others are neither first nor weekly. None where all are.
     A user who fails on both versions within one tick (a promotion moved them) is no first failure of either, nor a
     weekly one.
     """
-    return failing.count(start, cells)
+    return failing.count(start, cells, [True] * len(cells) if compared is None else compared)
 
 
-def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) -> tuple[Failing, list[Units]]:
+def _count(
+    failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]], compared: Sequence[bool]
+) -> tuple[Failing, list[Units]]:
     block = int(start // BLOCK_S)
     done = {Version.V1: failing.block_v1, Version.V2: failing.block_v2}
     if block != failing.block:
@@ -100,16 +111,20 @@ def _count(failing: Failing, start: float, cells: Sequence[tuple[Arm, Cell]]) ->
     fresh: dict[Version, set[int]] = {Version.V1: set(), Version.V2: set()}
     units: list[Units] = []
     unknown, week, changes = 0, int(start // WEEK_S), {}
-    for arm, cell in cells:
+    for (arm, cell), remembered in zip(cells, compared, strict=True):
         if not cell.failing_users:
-            units.append(Units(cell.failures, cell.failures, cell.failures))
+            first = cell.failures if remembered else 0
+            units.append(Units(first, first, cell.failures))
             unknown += cell.failures * (arm.version is Version.V2)
             continue
         new = cell.failing_users - done[arm.version] - fresh[arm.version]
         known = {user: failing.seen.get(user) for user in new}
         alone = [number for user, number in known.items() if user not in both]
-        units.append(Units(alone.count(0), sum(number != 1 + week for number in alone), len(new)))
-        changes.update(dict.fromkeys(known, 1 + week))
+        if remembered:
+            units.append(Units(alone.count(0), sum(number != 1 + week for number in alone), len(new)))
+            changes.update(dict.fromkeys(known, 1 + week))
+        else:
+            units.append(Units(0, 0, len(new)))
         fresh[arm.version] |= new
     merged = {version: done[version] | fresh[version] for version in done}
     moved = _with(
