@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -40,7 +41,7 @@ from crossfade.core.words import duration
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport, roll_back
-from crossfade.errors import UnreachableError, UsageError
+from crossfade.errors import CrossfadeError, UnreachableError, UsageError
 from crossfade.ports import MetricsSource
 
 log = logging.getLogger("crossfade")
@@ -52,23 +53,30 @@ EPOCH_FILE = "epoch"
 TREND_FILE = "trend.jsonl"
 DRAW_S = 1.0
 """Real seconds between looks for the charts."""
+BEGINNING = 8
+"""Rollouts that begin at once, where there are several: each starts a proxy."""
 SHUTDOWN_S = 5
 """Real seconds that requests have to end in when `serve` does."""
+
+_ANY = {"0.0.0.0", "[::]", "*", ""}  # noqa: S104 - compared with, not listened at
 
 
 @dataclass(slots=True)
 class _App:
-    """Everything that one `serve` holds open."""
+    """Everything that `serve` holds open for one rollout."""
 
     plan: Plan
+    path: Path
+    """Of the plan file."""
     folder: Path
     switch: HaproxyRollback
-    outcomes: PostedOutcomes
     store: SqlStore
     clock: SystemClock
     leadership: Leadership
-    meters: Meters
+    carried: Carried
     traces: Traces | None
+    fault: Exception | None = None
+    """What ended it; None while nothing did."""
 
 
 class _Server(uvicorn.Server):
@@ -80,13 +88,39 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(path: Path, settings: Settings, *, stop_proxy: bool) -> None:
-    """Carry a plan out until SIGINT or SIGTERM; raises an error of ours where it can't begin."""
-    plan = load_plan(path)
+def serve(paths: Sequence[Path], settings: Settings, *, stop_proxy: bool) -> None:
+    """Carry plans out until SIGINT or SIGTERM; raises an error of ours where it can't begin.
+
+    With several, what hinders one of them at its start or later ends that one alone; once none is left, the first
+    of these errors is raised.
+    """
+    plans = [(load_plan(path), path.resolve()) for path in paths]
+    _must_differ(plans)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     runner = asyncio.Runner(loop_factory=_loop_factory())
     with runner:
-        runner.run(_serve(plan, path.resolve(), settings, stop_proxy=stop_proxy))
+        runner.run(_serve(plans, settings, stop_proxy=stop_proxy))
+
+
+def _must_differ(plans: Sequence[tuple[Plan, Path]]) -> None:
+    """Raise UsageError where two plans have one name, or want their clients at one address."""
+    for number, (plan, path) in enumerate(plans):
+        for other, elsewhere in plans[:number]:
+            if plan.name == other.name:
+                raise UsageError(
+                    f"{elsewhere} and {path} are both of the rollout {plan.name}; give each a name of its own"
+                )
+            if _clash(plan.api.listen, other.api.listen):
+                raise UsageError(
+                    f"{elsewhere} and {path} both listen for clients at {plan.api.listen}; write another port in "
+                    "`api: listen:` of one of them"
+                )
+
+
+def _clash(one: str, other: str) -> bool:
+    """Tell whether two sockets can't listen at these addresses at the same time."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    return port == other_port and (host == other_host or not _ANY.isdisjoint((host, other_host)))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -97,23 +131,70 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return None
 
 
-async def _serve(plan: Plan, path: Path, settings: Settings, *, stop_proxy: bool) -> None:
-    folder = _make_folder(settings.folder(plan.name))
-    note_plan(folder, path)
+async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop_proxy: bool) -> None:
+    for plan, path in plans:
+        note_plan(_make_folder(settings.folder(plan.name)), path)
     tokens = FileTokens(settings.state / TOKENS_FILE)
     listening = listen(settings, await tokens.tokens(), SystemClock().now())
-    app = _assemble(plan, folder, settings, listening.url)
+    shared = SqlStore(settings.database) if settings.database else None
+    apps = [_assemble(plan, path, settings, listening.url, shared) for plan, path in plans]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await app.store.open()
-        await app.leadership.begin()
-        log.info("%s: clients at %s, a tick is %g s of plan time", plan.name, plan.api.listen, settings.tick_s)
-        await _until_stopped(app, path, listening, tokens, stop)
+        await _begin(apps, settings)
+        await _until_stopped(apps, settings, listening, tokens, stop)
     finally:
         listening.socket.close()
-        await _end(app, stop_proxy=stop_proxy)
+        await asyncio.gather(*(_end(app, stop_proxy=stop_proxy) for app in apps))
+        for app in apps:
+            await app.store.close()
+
+
+async def _begin(apps: Sequence[_App], settings: Settings) -> None:
+    """Begin all; raises what hindered the first where none could begin."""
+    few, opening = asyncio.Semaphore(BEGINNING), asyncio.Lock()
+
+    async def begin(app: _App) -> None:
+        async with few:
+            async with opening:  # alembic's migrations can't be carried out side by side
+                await app.store.open()
+            await app.leadership.begin()
+        log.info("%s: clients at %s, a tick is %g s of plan time", app.plan.name, app.plan.api.listen, settings.tick_s)
+
+    await asyncio.gather(*(_guarded(app, begin(app), alone=len(apps) == 1) for app in apps))
+    _must_have_some(apps)
+
+
+async def _carry_on(apps: Sequence[_App]) -> None:
+    """Carry all out; raises what hindered the first once none is left."""
+    left = [app for app in apps if app.fault is None]
+    await asyncio.gather(*(_guarded(app, app.leadership.run(), alone=len(apps) == 1) for app in left))
+    _must_have_some(apps)
+
+
+async def _guarded(app: _App, life: Coroutine[Any, Any, None], *, alone: bool) -> None:
+    """Await a part of a rollout's life; where it ends by a fault, let go of that rollout and say so everywhere."""
+    try:
+        await life
+    except Exception as error:
+        app.fault = error
+        if alone:  # the process ends, and says why
+            return
+        known = isinstance(error, CrossfadeError)
+        log.error("%s is not carried out any more: %s", app.plan.name, error, exc_info=None if known else error)
+        controller = app.leadership.controller
+        controller.following = False
+        controller.fenced = f"it ended by a fault, and is taken up again when `serve` is restarted: {error}"
+        with suppress(CrossfadeError):
+            await app.leadership.end(stop_proxy=False)  # so that another process can take over
+
+
+def _must_have_some(apps: Sequence[_App]) -> None:
+    """Raise the first fault where every rollout has ended by one."""
+    faults = [app.fault for app in apps if app.fault is not None]
+    if len(faults) == len(apps):
+        raise faults[0]
 
 
 def _make_folder(folder: Path) -> Path:
@@ -124,12 +205,12 @@ def _make_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
+def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlStore | None) -> _App:
+    folder = settings.folder(plan.name).resolve()
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
     key = _kept_key(folder / TELEMETRY_KEY)
     collector = Collector(clock=clock, tick_s=settings.tick_s, lateness_s=settings.lateness_s, key=key)
-    database = settings.database or f"sqlite:///{folder / STORE_FILE}"
-    store = SqlStore(database)
+    store = shared or SqlStore(f"sqlite:///{folder / STORE_FILE}")
     proxy_folder = folder / PROXY_FOLDER
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
     switch = HaproxyRollback(proxy_folder)
@@ -165,26 +246,27 @@ def _assemble(plan: Plan, folder: Path, settings: Settings, url: str) -> _App:
         clock=clock,
         keep_s=settings.keep_days * DAY,
     )
-    return _App(plan, folder, switch, outcomes, store, clock, leadership, meters, traces)
-
-
-async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: FileTokens, stop: asyncio.Event) -> None:
-    leadership, wall = app.leadership, SystemClock()
-    token = _token(app)
     carried = Carried(
-        controller=leadership.controller,
-        store=app.store,
-        telemetry=leadership.collector,
-        clock=app.clock,
-        outcomes=app.outcomes,
-        trend=Trend(app.folder / TREND_FILE),
-        meters=app.meters,
+        controller=controller,
+        store=store,
+        telemetry=collector,
+        clock=clock,
+        outcomes=outcomes,
+        trend=Trend(folder / TREND_FILE),
+        meters=meters,
     )
+    return _App(plan, path, folder, switch, store, clock, leadership, carried, traces)
+
+
+async def _until_stopped(
+    apps: Sequence[_App], settings: Settings, listening: Listening, tokens: FileTokens, stop: asyncio.Event
+) -> None:
+    wall, token = SystemClock(), _token(apps)
     served = Served(
-        rollouts={app.plan.name: carried},
+        rollouts={app.plan.name: app.carried for app in apps},
         wall=wall,
         access=Access(local=token, tokens=tokens, now=wall.now, new_secret=new_token),
-        audit=FileAudit(app.folder.parent / AUDIT_FILE),
+        audit=FileAudit(settings.state.resolve() / AUDIT_FILE),
         exposure=listening.exposure,
     )
     config = uvicorn.Config(
@@ -199,16 +281,12 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
     server = _Server(config)
     listening.socket.listen()  # from here on whoever has read the control file is heard
     api = asyncio.create_task(server.serve(sockets=[listening.socket]))
-    acting = asyncio.create_task(leadership.run())
-    drawn = asyncio.create_task(_draw(app, carried.trend))
+    acting = asyncio.create_task(_carry_on(apps))
+    drawn = asyncio.create_task(_draw(apps))
     stopped = asyncio.create_task(stop.wait())
-    control = Control(
-        rollout=app.plan.name, url=listening.url, token=token, plan=str(path), pid=os.getpid(), ca=listening.ca
-    )
-    leadership.on_lead = lambda: control.write(app.folder)
-    if leadership.leads or leadership.claim.take():  # otherwise it is that of the one which leads from this folder
-        control.write(app.folder)
-    log.info("%s: control API at %s; try `crossfade status`", app.plan.name, listening.url)
+    controls = [_leave_control(app, listening, token) for app in apps]
+    of = apps[0].plan.name if len(apps) == 1 else f"{len(apps)} rollouts"
+    log.info("%s: control API at %s; try `crossfade status`", of, listening.url)
     try:
         done, _ = await asyncio.wait({api, acting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopped}:
@@ -219,31 +297,45 @@ async def _until_stopped(app: _App, path: Path, listening: Listening, tokens: Fi
         for task in (stopped, acting, drawn):
             task.cancel()
         await asyncio.gather(api, acting, stopped, drawn, return_exceptions=True)
-        control.remove(app.folder)
+        for app, control in zip(apps, controls, strict=True):
+            control.remove(app.folder)
 
 
-def _token(app: _App) -> str:
+def _leave_control(app: _App, listening: Listening, token: str) -> Control:
+    """Leave a rollout's control file to commands, now where we lead it and each time when we begin to."""
+    control = Control(
+        rollout=app.plan.name, url=listening.url, token=token, plan=str(app.path), pid=os.getpid(), ca=listening.ca
+    )
+    app.leadership.on_lead = lambda: control.write(app.folder)
+    if app.leadership.leads or app.leadership.claim.take():  # else it is that of the one which leads from this folder
+        control.write(app.folder)
+    return control
+
+
+def _token(apps: Sequence[_App]) -> str:
     """Return the secret of commands on this machine: of all processes that serve from one folder it is the same."""
-    with suppress(UnreachableError):
-        if not app.leadership.claim.take():
-            return read_control(app.folder).token
+    for app in apps:
+        with suppress(UnreachableError):
+            if not app.leadership.claim.take():
+                return read_control(app.folder).token
     return new_token()
 
 
-async def _draw(app: _App, trend: Trend) -> None:
-    """Note for the charts how the rollout looks, again and again."""
+async def _draw(apps: Sequence[_App]) -> None:
+    """Note for the charts how the rollouts look, again and again."""
     while True:
         await asyncio.sleep(DRAW_S)
-        controller = app.leadership.controller
-        wanted = controller.rollout.wanted_split(app.plan)
-        trend.note(controller, app.clock.now(), views.weight(app.plan, wanted))
+        for app in apps:
+            controller, at = app.leadership.controller, app.clock.now()
+            if app.carried.trend.due(at):
+                wanted = controller.rollout.wanted_split(app.plan)
+                app.carried.trend.note(controller, at, views.weight(app.plan, wanted))
 
 
 async def _end(app: _App, *, stop_proxy: bool) -> None:
     led = app.leadership.leads and app.leadership.controller.nodes
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
     await app.leadership.end(stop_proxy=stop_proxy)
-    await app.store.close()
     if app.traces is not None:
         app.traces.close()
     if led and not stop_proxy:

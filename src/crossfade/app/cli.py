@@ -195,7 +195,7 @@ def contract(output: str, **options: Any) -> None:
 
 
 @main.command()
-@_PLAN
+@click.argument("plans", metavar="PLAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_STATE
 @click.option(
     "--api-port",
@@ -271,12 +271,12 @@ def contract(output: str, **options: Any) -> None:
     help="How long ticks and looks of earlier attempts and ended rollouts are kept; events are for good.",
 )
 @click.option("--stop-proxy", is_flag=True, help="Stop the proxy too when this ends; by default it goes on serving.")
-def serve(plan: Path, state: Path, stop_proxy: bool, **options: Any) -> None:
-    """Carry PLAN out: controller, collector, proxy and control API in one process."""
+def serve(plans: tuple[Path, ...], state: Path, stop_proxy: bool, **options: Any) -> None:
+    """Carry one or more PLANs out in one process: each with a proxy of its own, all with one control API."""
     from crossfade.app.bootstrap import serve as run
     from crossfade.app.settings import Settings
 
-    run(plan, Settings(state=state, **options), stop_proxy=stop_proxy)
+    run(plans, Settings(state=state, **options), stop_proxy=stop_proxy)
 
 
 @main.command()

@@ -123,7 +123,10 @@ class Client:
     def _path(self, path: str) -> str:
         if not self._rollout:
             lines = self._call("GET", f"{_API}/rollouts", None)
-            self._rollout = next(line["rollout"] for line in lines if line["served"])
+            served = [line["rollout"] for line in lines if line["served"]]
+            if len(served) != 1:
+                raise UsageError(f"{self.url} carries out {len(served)} rollouts ({', '.join(served)}); name one")
+            self._rollout = served[0]
         return f"{_API}/rollouts/{quote(self._rollout, safe='')}{path}"
 
     def _call(self, method: str, path: str, body: dict[str, object] | None) -> Any:

@@ -42,9 +42,13 @@ class Trend:
                 continue  # half a line, from a crash
         return points
 
+    def due(self, at: float) -> bool:
+        """Tell whether a moment is far enough from the last one that was added."""
+        return not self.points or not 0 <= at - self.points[-1]["at"] < APART_S
+
     def note(self, controller: Controller, at: float, weight: float) -> bool:
         """Add the present moment; tell whether it was far enough from the last one."""
-        if self.points and 0 <= at - self.points[-1]["at"] < APART_S:
+        if not self.due(at):
             return False
         self.points.append(_point(controller, at, weight))
         full = len(self.points) > MOST
