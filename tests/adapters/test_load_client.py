@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from crossfade.adapters.load import BODY_BYTES_MAX, NoAnswerError, Pool
+from crossfade.adapters.load import BODY_BYTES_MAX, NoAnswerError, Pool, allow_connections
 from crossfade.adapters.system import SystemClock
 from crossfade.core.load.tally import Trouble
+from crossfade.errors import UsageError
 
 Handler = Callable[[int, int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Called with the numbers of the connection and of the request on it."""
@@ -163,3 +164,9 @@ async def test_an_endless_body_is_given_up() -> None:
             await pool.ask(REQUEST)
         pool.close()
     assert got.value.trouble is Trouble.INVALID
+
+
+def test_more_connections_than_the_system_allows_are_refused() -> None:
+    allow_connections(10)
+    with pytest.raises(UsageError, match="use fewer users or raise the limit"):
+        allow_connections(2**40)

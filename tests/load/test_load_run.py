@@ -79,7 +79,8 @@ async def test_a_stall_is_charged_for_all_that_was_to_be_sent_in_it(plan: Plan) 
 )
 async def test_failures_are_told_apart(plan: Plan, reply: bytes | float | None, trouble: Trouble) -> None:
     async with serving(lambda _: reply) as asked:
-        driver = await run(plan(port=asked.port), rate="20/s", for_="0.5s", users=2, timeout_s=0.2)
+        timeout_s = 0.2 if trouble is Trouble.TIMEOUT else 20.0
+        driver = await run(plan(port=asked.port), rate="20/s", for_="0.5s", users=2, timeout_s=timeout_s)
     assert dict(driver.tally.total().troubles) == {trouble: 10}
     assert driver.tally.examples[trouble]
 
@@ -89,6 +90,13 @@ async def test_nobody_listening_is_refused(plan: Plan) -> None:
         pass
     driver = await run(plan(port=asked.port), rate="20/s", for_="0.5s", users=2)
     assert dict(driver.tally.total().troubles) == {Trouble.REFUSED: 10}
+
+
+async def test_what_a_hanging_service_keeps_under_way_is_bounded(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfade.app.load.run.IN_FLIGHT_MAX", 5)
+    async with serving(lambda _: 60.0) as asked:
+        driver = await run(plan(port=asked.port), rate="40/s", for_="0.5s", users=10, timeout_s=1.5)
+    assert dict(driver.tally.total().troubles) == {Trouble.TIMEOUT: 5, Trouble.UNSENT: 15}
 
 
 async def test_a_run_that_is_stopped_is_partial_and_leaves_nothing_running(plan: Plan) -> None:

@@ -17,7 +17,7 @@ from crossfade.core.load.tally import Trouble
 from crossfade.errors import UsageError
 from crossfade.ports import Clock
 
-IDLE_MAX = 512
+IDLE_MAX = 4096
 """Connections kept for later."""
 BODY_BYTES_MAX = 8 * 1024 * 1024
 """An answer with a longer body is no answer that an API gives."""
@@ -219,9 +219,10 @@ def allow_connections(wanted: int) -> None:
     needed = wanted + _OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (ValueError, OSError):
         raise UsageError(
-            f"{wanted:,} connections need {needed:,} open files, and this process may have {hard:,}; "
+            f"{wanted:,} connections need {needed:,} open files, and the system allows fewer; "
             f"use fewer users or raise the limit: ulimit -Hn {needed}"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        ) from None
