@@ -64,6 +64,10 @@ class Services:
         weather.control(mode="normal")
         return weather
 
+    def running(self, name: str) -> Running:
+        """Return the latest process of a service."""
+        return self._running[name]
+
     def stop_v2(self) -> None:
         """Have no V2."""
         running = self._running.get("v2")
@@ -135,10 +139,14 @@ class Site:
 
     def crossfade(self, *arguments: str, code: int = 0) -> str:
         """Run a command and return what it printed; fail where it ended otherwise than expected."""
-        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        done = self.program(*arguments)
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done.stdout if code == 0 else done.stderr
+
+    def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command, however it ends."""
+        return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
     def verb(self, *arguments: str, code: int = 0) -> str:
         return self.crossfade(*arguments, "--state", str(self.state), code=code)
