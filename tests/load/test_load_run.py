@@ -14,7 +14,7 @@ from crossfade.adapters.system import SystemClock
 from crossfade.app.load.options import LoadOptions, work_of
 from crossfade.app.load.report import Ran, as_data
 from crossfade.app.load.run import Driver
-from crossfade.core.load.tally import Trouble
+from crossfade.core.load.tally import Part, Sums, Trouble
 
 Plan = Callable[..., Path]
 
@@ -114,6 +114,32 @@ async def test_a_run_that_is_stopped_is_partial_and_leaves_nothing_running(plan:
     assert driver.in_flight == 0
     ran = Ran(work=work, tally=driver.tally, lasted_s=driver.lasted_s, partial=True, cpu_s=0.1)
     assert as_data(ran)["verdict"] == "INCONCLUSIVE"
+
+
+async def test_failures_are_put_down_to_the_version_their_user_had_last(plan: Plan) -> None:
+    def reply(number: int) -> bytes:
+        return versioned(2) if number < 10 else answer(b"no", "503 No", b"")
+
+    async with serving(reply) as asked:
+        driver = await run(plan(port=asked.port), rate="40/s", for_="0.5s", users=10)
+    parts = {str(part.version): (sums.requests, sums.failures) for part, sums in _by_version(driver).items()}
+    assert parts == {"v2": (20, 10)}
+
+
+async def test_failures_of_users_who_chose_are_their_choices(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("0123456789abcdef")
+    async with serving(lambda _: None) as asked:
+        path = plan("override secret: {file: secret}\n", port=asked.port)
+        driver = await run(path, rate="40/s", for_="0.5s", users=10, v2="30%")
+    parts = {str(part.version): (sums.requests, sums.failures) for part, sums in _by_version(driver).items()}
+    assert parts == {"v1": (14, 14), "v2": (6, 6)}
+
+
+def _by_version(driver: Driver) -> dict[Part, Sums]:
+    found: dict[Part, Sums] = {}
+    for part, sums in driver.tally.parts.items():
+        found.setdefault(Part(part.version, "", ""), Sums()).merge(sums)
+    return found
 
 
 async def test_scenarios_are_drawn_by_weight_with_values_of_their_own(plan: Plan) -> None:

@@ -134,6 +134,18 @@ def test_v2_is_judged_by_itself_where_it_answered_or_was_to() -> None:
     assert _verdicts(judge(both, [FAILURES], v2_wanted=False)) == [("all", Verdict.PASS), ("v2", Verdict.FAIL)]
 
 
+def test_failures_that_told_no_version_may_be_v2s() -> None:
+    tally = _tally(1000, version=V2)
+    nobodys = Part(None, "eu", "search")
+    for _ in range(10):
+        tally.bad(nobodys, Trouble.REFUSED, "can't connect", 0.1)
+    assert _verdicts(judge(tally, [FAILURES], v2_wanted=False)) == [("all", Verdict.PASS), ("v2", Verdict.PASS)]
+    tally.bad(nobodys, Trouble.REFUSED, "can't connect", 0.1)
+    all_, v2 = judge(tally, [FAILURES], v2_wanted=False)
+    assert (all_.verdict, v2.verdict) == (Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert v2.said.endswith("; 11 failures told no version")
+
+
 @pytest.mark.parametrize(
     ("given_v2", "verdict"), [(0, Verdict.BLIND), (224, Verdict.FAIL), (225, Verdict.PASS), (250, Verdict.PASS)]
 )

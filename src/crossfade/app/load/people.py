@@ -34,11 +34,11 @@ class Person:
     region: str
     address: Address
     version: Version | None
-    """Who answers at the address, where that is not the proxy."""
+    """Which one the user asks for; None where the proxy decides."""
     head: bytes
     """The request after its first line."""
-    prefix: str
-    """What stands in the path instead of the entry, where the version is asked directly."""
+    prefix: str | None = None
+    """What stands in the path instead of the entry, where a service is asked directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Asking:
         self._uniform = Draws(rng.random)
         self._entry = work.plan.api.entry.rstrip("/")
         self._header = work.load.version.lower().encode()
+        self._last: dict[str, Version] = {}
         weights = np.array([scenario.weight for scenario in work.load.scenarios])
         self._upto = (np.cumsum(weights) / weights.sum()).tolist()
         days = (datetime.fromtimestamp(today, tz=UTC) + timedelta(days=n) for n in range(1, _DAYS_AHEAD + 1))
@@ -86,16 +87,20 @@ class Asking:
         chosen = next((s for s, upto in zip(self._scenarios, self._upto, strict=True) if draw < upto), None)
         scenario = chosen or self._scenarios[-1]
         target = scenario.target(person.key, self._uniform)
-        if person.version is not None:
+        if person.prefix is not None:
             target = person.prefix + target[len(self._entry) :]
         return Request(b"GET " + target.encode() + b" HTTP/1.1\r\n" + person.head, scenario.name)
 
     def part(self, person: Person, scenario: str, answer: Answer | None) -> Part:
-        """Return whose sums a request belongs to."""
-        version = person.version
-        if answer is not None:
-            version = _VERSIONS.get(answer.headers.get(self._header, b"").lower(), version)
-        return Part(version, person.region, scenario)
+        """Return whose sums a request belongs to.
+
+        Errors look the same in both versions; they are put down to the one that was asked for, else to the one that
+        answered the user last.
+        """
+        said = None if answer is None else _VERSIONS.get(answer.headers.get(self._header, b"").lower())
+        if said is not None:
+            self._last[person.key] = said
+        return Part(said or person.version or self._last.get(person.key), person.region, scenario)
 
 
 class _Pieces:
@@ -161,9 +166,9 @@ def _person(work: Work, key: str, number: int, region: str, client: str, *, on_v
         key=key,
         region=region if rule.region else "",
         address=address,
-        version=wanted if direct else None,
+        version=None if work.on_v2 is None else wanted,
         head=_joined(lines),
-        prefix=upstream.path.rstrip("/"),
+        prefix=upstream.path.rstrip("/") if direct else None,
     )
 
 

@@ -53,15 +53,16 @@ def expected_by(plan: Plan) -> tuple[Expectation, ...]:
 def judge(tally: Tally, expected: Sequence[Expectation], *, v2_wanted: bool) -> tuple[Check, ...]:
     """Hold every expectation against all requests, and against V2's where it was to answer or did.
 
-    A quantile is INCONCLUSIVE on fewer answers than put 10 beyond it, a share that is met on fewer than 3 by the limit
-    (the rule of three). Where nothing was asked or V2 answered nothing, it is BLIND.
+    INCONCLUSIVE is a quantile beyond which fewer than 10 answers lie; a share that is met on fewer requests than 3 by
+    the limit (the rule of three), or that failures which told no version would put above the limit if they were V2's.
+    BLIND: nothing was asked, or V2 answered nothing.
     """
-    everything = tally.total()
+    checks = [_check(one, "all", tally.total(), untold=0) for one in expected]
     v2 = tally.total(lambda part: part.version is Version.V2)
-    scopes = [("all", everything)]
     if v2_wanted or v2.requests:
-        scopes.append((Version.V2.value, v2))
-    return tuple(_check(one, of, sums) for of, sums in scopes for one in expected)
+        untold = tally.total(lambda part: part.version is None).failures
+        checks += [_check(one, Version.V2.value, v2, untold) for one in expected]
+    return tuple(checks)
 
 
 def judge_peak(tally: Tally, planned: int) -> Check:
@@ -77,24 +78,27 @@ def judge_peak(tally: Tally, planned: int) -> Check:
     )
 
 
-def _check(expectation: Expectation, of: str, sums: Sums) -> Check:
+def _check(expectation: Expectation, of: str, sums: Sums, untold: int) -> Check:
     if not sums.requests:
         said = "nothing was asked" if of == "all" else "no answer said that it is V2's"
         return Check(text=expectation.text, of=of, verdict=Verdict.BLIND, said=said)
-    limit = expectation.limit
+    holds, limit = expectation.limit.comparison.holds, expectation.limit.value
+    doubt = ""
     if expectation.kind is MetricKind.FAILURE_RATE:
         value = sums.failures / sums.requests
         said = f"{sums.failures:,} of {sums.requests:,}, {value:.2%}"
-        needed = _RULE_OF_THREE / limit.value if limit.value and limit.comparison.holds(value, limit.value) else 0.0
+        needed = _RULE_OF_THREE / limit if limit and holds(value, limit) else 0.0
+        if holds(value, limit) and not holds((sums.failures + untold) / (sums.requests + untold), limit):
+            doubt = f"{untold:,} failures told no version"
     else:
         quantile = expectation.quantile or 0.0
         value = sums.latency.quantile_ms(quantile) or 0.0
         said, needed = f"{value:,.1f} ms", _TAIL / (1 - quantile)
     if sums.requests < needed - 0.5:
-        verdict = Verdict.INCONCLUSIVE
-        said += f"; {needed:,.0f} requests are needed to tell, {sums.requests:,} were made"
-    else:
-        verdict = Verdict.PASS if limit.comparison.holds(value, limit.value) else Verdict.FAIL
+        doubt = f"{needed:,.0f} requests are needed to tell, {sums.requests:,} were made"
+    if doubt:
+        return Check(text=expectation.text, of=of, verdict=Verdict.INCONCLUSIVE, said=f"{said}; {doubt}", value=value)
+    verdict = Verdict.PASS if holds(value, limit) else Verdict.FAIL
     return Check(text=expectation.text, of=of, verdict=verdict, said=said, value=value)
 
 
