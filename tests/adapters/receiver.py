@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from aiohttp import web
@@ -62,3 +63,19 @@ async def receiving(answers: Sequence[int | None] = (200,)) -> AsyncIterator[Rec
         yield receiver
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def receiving_beside(*answers: int | None) -> Iterator[Receiver]:
+    """Give a receiver in a thread of its own, for what has a loop or a process of its own."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    context = receiving(answers)
+    try:
+        yield asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result(20)
+    finally:
+        asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

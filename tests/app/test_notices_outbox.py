@@ -17,12 +17,14 @@ from tests.adapters.receiver import receiving
 from crossfade.adapters.notify import Allowed
 from crossfade.adapters.system import SystemClock
 from crossfade.app import notices as app
+from crossfade.app.meters import Meters
+from crossfade.app.telemetry import Scraped, exposition
 from crossfade.core.machine import State
 from crossfade.core.notices import Notice
 from crossfade.core.plan import Gate, GateKind, Kept, NoticeKind, NoticeRule
 from crossfade.engine.controller import Controller, Parts
 from crossfade.engine.lease import LeaseKeeper
-from crossfade.errors import CrossfadeError, NoticeRefusedError, NotTakenError
+from crossfade.errors import CrossfadeError, NoticeRefusedError, NotTakenError, UsageError
 from crossfade.ports import Clock, Notifier
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
@@ -432,3 +434,46 @@ def test_what_is_kept_is_read_when_it_is_used(tmp_path: Path, monkeypatch: pytes
     file.write_bytes(b"\xff")
     with pytest.raises(ValueError, match="is not UTF-8"):
         app.read_kept(Kept(file=str(file)))
+
+
+# ── seen from outside ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_metrics_tell_how_it_goes(tmp_path: Path) -> None:
+    answers: list[str | CrossfadeError] = [NoticeRefusedError("404"), "200 OK", NotTakenError("503", 3600.0)]
+    stage = Stage((rule(paused=0, phase_promoted=0, rollback=0),))
+    controller = await stage.controller()
+    async with stage.telling(controller, Ear(answer=lambda _: answers.pop(0))) as outbox:
+        await until(lambda: outbox.tellings[0].ledger.revision)
+        await controller.promote("ada", "")
+        await until(lambda: outbox.tellings[0].given_up)
+        await controller.pause("ada", "")
+        await until(lambda: outbox.tellings[0].sent)
+        await controller.rollback("ada", "")
+        await until(lambda: outbox.tellings[0].failed == 2)
+        scraped = Scraped(
+            controller=controller,
+            telemetry=FakeTelemetry(),
+            meters=Meters(),
+            now=stage.clock.now(),
+            tellings=outbox.tellings,
+        )
+        text = exposition([scraped]).decode()
+    for name, value in (("sent_total", 1), ("failed_total", 2), ("given_up_total", 1), ("waiting", 1)):
+        assert f'crossfade_notices_{name}{{rollout="simulated",rule="team"}} {value}.0' in text
+
+
+@pytest.mark.parametrize(
+    ("public", "page"),
+    [
+        ("", "http://127.0.0.1:8090/rollouts/trips%20v2"),
+        ("https://rollouts.example.org/x/", "https://rollouts.example.org/x/rollouts/trips%20v2"),
+    ],
+)
+def test_the_link_leads_to_the_rollouts_page(public: str, page: str) -> None:
+    assert app.page_of("trips v2", public, "http://127.0.0.1:8090") == page
+
+
+def test_a_public_url_that_is_none_is_told() -> None:
+    with pytest.raises(UsageError, match=r"--public-url is such as https://rollouts\.example\.org, not 'rollouts'"):
+        app.page_of("trips", "rollouts", "")

@@ -62,6 +62,11 @@ def new_key() -> bytes:
     return secrets.token_bytes(32)
 
 
+def chance() -> float:
+    """Return a random number from 0 to 1."""
+    return secrets.randbelow(2**32) / 2**32
+
+
 def cpu_seconds() -> float:
     """Return the processor seconds that this process has used."""
     return time.process_time()

@@ -75,7 +75,13 @@ def _add_health(app: FastAPI, served: Served) -> None:
     async def metrics() -> Response:
         """Give what Prometheus scrapes; reached from elsewhere than this machine it wants a token."""
         scraped = [
-            Scraped(controller=c.controller, telemetry=c.telemetry, meters=c.meters, now=c.clock.now())
+            Scraped(
+                controller=c.controller,
+                telemetry=c.telemetry,
+                meters=c.meters,
+                now=c.clock.now(),
+                tellings=c.outbox.tellings if c.outbox else (),
+            )
             for c in served.rollouts.values()
         ]
         return Response(exposition(scraped), media_type="text/plain; version=0.0.4")

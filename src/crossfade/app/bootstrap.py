@@ -24,13 +24,14 @@ from crossfade.adapters.otel import Traces, traces_wanted
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
-from crossfade.adapters.system import ScaledClock, SystemClock, new_key, new_token
+from crossfade.adapters.system import ScaledClock, SystemClock, chance, new_key, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import AUDIT_FILE, STORE_FILE, TOKENS_FILE, Claim, Control, note_plan, read_control
 from crossfade.app.leadership import Leadership
 from crossfade.app.listening import Listening, listen
 from crossfade.app.meters import Meters
+from crossfade.app.notices import Outbox, allowed_by, notifier_of, page_of
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
 from crossfade.app.trend import Trend
@@ -246,6 +247,8 @@ def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlS
         clock=clock,
         keep_s=settings.keep_days * DAY,
     )
+    outbox = _outbox(controller, store, clock, settings, url)
+    leadership.beside = outbox.run
     carried = Carried(
         controller=controller,
         store=store,
@@ -254,8 +257,16 @@ def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlS
         outcomes=outcomes,
         trend=Trend(folder / TREND_FILE),
         meters=meters,
+        outbox=outbox,
     )
     return _App(plan, path, folder, switch, store, clock, leadership, carried, traces)
+
+
+def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings, url: str) -> Outbox:
+    plan, allowed = controller.plan, allowed_by(settings.allow_private_webhooks)
+    notifiers = {rule.name: notifier_of(rule, allowed, SystemClock().now) for rule in plan.notices}
+    link = page_of(plan.name, settings.public_url, url)
+    return Outbox(controller, store, clock, notifiers, link=link, jitter=chance)
 
 
 async def _until_stopped(
@@ -336,6 +347,8 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     led = app.leadership.leads and app.leadership.controller.nodes
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
     await app.leadership.end(stop_proxy=stop_proxy)
+    if app.carried.outbox is not None:
+        await app.carried.outbox.close()
     if app.traces is not None:
         app.traces.close()
     if led and not stop_proxy:

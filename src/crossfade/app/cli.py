@@ -44,6 +44,13 @@ _URL = click.option(
 _ROLLOUT = click.argument("rollout", required=False)
 _REASON = click.option("--reason", default="", help="Kept in the history.")
 _PLAN = click.argument("plan", type=click.Path(path_type=Path))
+_ALLOW_PRIVATE = click.option(
+    "--allow-private-webhooks",
+    default="",
+    envvar="CROSSFADE_ALLOW_PRIVATE_WEBHOOKS",
+    metavar="HOST,CIDR...",
+    help="Hosts, addresses and networks that notices may be posted to though they are not public, or speak no TLS.",
+)
 
 
 class _Number(click.FloatRange):
@@ -270,6 +277,13 @@ def contract(output: str, **options: Any) -> None:
     envvar="CROSSFADE_KEEP_DAYS",
     help="How long ticks and looks of earlier attempts and ended rollouts are kept; events are for good.",
 )
+@click.option(
+    "--public-url",
+    default="",
+    envvar="CROSSFADE_PUBLIC_URL",
+    help="Address by which people reach the control API, for links in notices.",
+)
+@_ALLOW_PRIVATE
 @click.option("--stop-proxy", is_flag=True, help="Stop the proxy too when this ends; by default it goes on serving.")
 def serve(plans: tuple[Path, ...], state: Path, stop_proxy: bool, **options: Any) -> None:
     """Carry one or more PLANs out in one process: each with a proxy of its own, all with one control API."""
@@ -503,6 +517,23 @@ def dashboard(rollout: str | None, state: Path, output: str) -> None:
     from crossfade.app import commands
 
     commands.dashboard(rollout, state, output)
+
+
+@main.group()
+def notify() -> None:
+    """Look after who is told of what."""
+
+
+@notify.command("test")
+@_PLAN
+@click.option("--rule", help="By this rule alone; default: by each rule of the plan.")
+@_ALLOW_PRIVATE
+@_OUTPUT
+def notify_test(plan: Path, rule: str | None, allow_private_webhooks: str, output: str) -> None:
+    """Send a test notice to where PLAN's notices go, and tell what came back."""
+    from crossfade.app.notify import run_test
+
+    run_test(plan, rule, allow_private_webhooks, output)
 
 
 @main.group()

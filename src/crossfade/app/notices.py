@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from crossfade.adapters.notify import Allowed, Apprise, Webhook
 from crossfade.core import notices
@@ -30,6 +31,7 @@ from crossfade.errors import (
     NotTakenError,
     StoreError,
     UnreachableError,
+    UsageError,
 )
 from crossfade.ports import Clock, Notifier, Store, StoredEvent
 
@@ -71,6 +73,23 @@ def read_kept(kept: Kept) -> str:
         raise ValueError(f"{kept.file} can't be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{kept.file} is not UTF-8") from None
+
+
+def allowed_by(text: str) -> Allowed:
+    """Return what --allow-private-webhooks says; UsageError where that can't be read."""
+    try:
+        return Allowed.read(text)
+    except ValueError as error:
+        raise UsageError(f"--allow-private-webhooks: {error}") from None
+
+
+def page_of(rollout: str, public_url: str, listening: str) -> str:
+    """Return the address of a rollout's page; UsageError where the setting is none."""
+    try:
+        base = notices.webhook_url(public_url) if public_url else listening
+    except ValueError:
+        raise UsageError(f"--public-url is such as https://rollouts.example.org, not {public_url!r}") from None
+    return f"{base.rstrip('/')}/rollouts/{quote(rollout)}"
 
 
 def notifier_of(rule: NoticeRule, allowed: Allowed, now: Callable[[], float]) -> Notifier:

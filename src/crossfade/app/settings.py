@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     keep_days: float = Field(default=90.0, gt=0)
     """Plan days that ticks and looks from before the present attempt are kept; events are kept for good."""
 
+    public_url: str = ""
+    """Address by which people reach the control API, for links in notices; empty: where it listens."""
+
+    allow_private_webhooks: str = ""
+    """Hosts, addresses and networks that notices may be posted to though they are not public, by commas."""
+
     def folder(self, rollout: str) -> Path:
         """Return the folder of a rollout."""
         return self.state / rollout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from crossfade.app.meters import Histogram, Meters
+from crossfade.app.notices import Telling
 from crossfade.app.views import weight
 from crossfade.core.machine import State
 from crossfade.core.observation import Reading
@@ -34,6 +35,8 @@ class Scraped:
     meters: Meters
     now: float
     """Plan time."""
+    tellings: Sequence[Telling] = ()
+    """How handing notices over goes, rule by rule."""
 
 
 def exposition(rollouts: Iterable[Scraped]) -> bytes:
@@ -53,6 +56,7 @@ def exposition(rollouts: Iterable[Scraped]) -> bytes:
         told.lease()
         told.traffic()
         told.work()
+        told.notices(scraped.tellings)
     registry = CollectorRegistry()
     registry.register(families)
     return generate_latest(registry)
@@ -240,6 +244,17 @@ class _Rollout:
             to.counter("crossfade_decisions", "Looks by what they came to", count, rollout=name, outcome=outcome)
         for work, took in sorted(self._meters.work.items()):
             to.histogram("crossfade_work_seconds", "Real time that work took", took, rollout=name, work=work)
+
+    def notices(self, tellings: Sequence[Telling]) -> None:
+        """Tell how handing notices over goes."""
+        to, name = self._to, self._name
+        for telling in tellings:
+            labels = {"rollout": name, "rule": telling.rule.name}
+            to.counter("crossfade_notices_sent", "Notices that were taken", telling.sent, **labels)
+            to.counter("crossfade_notices_failed", "Attempts in vain", telling.failed, **labels)
+            to.counter("crossfade_notices_given_up", "Notices that nobody will get", telling.given_up, **labels)
+            waiting = float(len(telling.ledger.waiting))
+            to.gauge("crossfade_notices_waiting", "Notices that nobody has taken yet", waiting, **labels)
 
 
 def _bound(limit: Limit | None, v1: float | None, scale: float) -> float | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from crossfade.engine.controller import Controller
 from crossfade.engine.lease import LeaseKeeper
@@ -32,6 +33,8 @@ class Leading(ABC):
     """Plan seconds that old ticks are kept."""
     on_lead: Callable[[], None] = lambda: None
     """Called each time when this process begins to lead."""
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """What is done beside acting, for as long as this process leads; how it ends is no matter."""
     leads: bool = False
     _keeping: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -92,15 +95,17 @@ class Leading(ABC):
     async def _act(self) -> None:
         assert self._keeping is not None  # noqa: S101 - _took_over has begun it
         acting = asyncio.create_task(self.controller.run(), name="controller")
-        tidying = asyncio.create_task(self._tidy(), name="retention")
+        others = [asyncio.create_task(self._tidy(), name="retention")]
+        if self.beside is not None:
+            others.append(asyncio.create_task(self.beside(), name="beside"))
         try:
             await asyncio.wait({acting, self._keeping}, return_when=asyncio.FIRST_COMPLETED)
             if acting.done():
                 acting.result()  # a task that ended by itself did so by a fault: say which
         finally:
-            for task in (acting, tidying):
+            for task in (acting, *others):
                 task.cancel()
-            await asyncio.gather(acting, tidying, return_exceptions=True)
+            await asyncio.gather(acting, *others, return_exceptions=True)
 
     async def _tidy(self) -> None:
         """Let go of what is old, once an hour; what hinders it is no reason to end."""

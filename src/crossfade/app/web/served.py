@@ -12,6 +12,7 @@ from fastapi import Depends, HTTPException, Path, Request, Response
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app import views
 from crossfade.app.meters import Meters
+from crossfade.app.notices import Outbox
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access, Caller, Failures
 from crossfade.app.web.once import Once
@@ -50,6 +51,8 @@ class Carried:
     feed: Feed = field(default_factory=Feed)
     trend: Trend = field(default_factory=Trend)
     meters: Meters = field(default_factory=Meters)
+    outbox: Outbox | None = None
+    """None where nobody is told anything."""
 
     def __post_init__(self) -> None:
         self.controller.listen(self.feed.see)
