@@ -106,10 +106,13 @@ def with_addresses(
 def digest(plan: Plan) -> str:
     """Return the SHA-256 (hex) of a plan's canonical content.
 
-    Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on.
+    Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on. Nor do
+    load and contract, which decide nothing in it.
     """
     sources = tuple(replace(source, token="") for source in plan.sources)
-    content = _canonical(replace(plan, digest="", override_secret="", sources=sources, notices=()))
+    content = _canonical(
+        replace(plan, digest="", override_secret="", sources=sources, notices=(), load=None, contract=None)
+    )
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -14,12 +14,14 @@ from crossfade.core.deprecation import v1_headers
 from crossfade.core.notices import masked
 from crossfade.core.plan import (
     Comparison,
+    ContractDocuments,
     Deprecation,
     DrillStep,
     Kept,
     Key,
     KeySource,
     Limit,
+    Load,
     Metric,
     MetricKind,
     NoticeRule,
@@ -47,6 +49,8 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float
         _errors(plan),
         *([_sources(plan)] if plan.sources else []),
         *([_notices(plan)] if plan.notices else []),
+        *([_load(plan.load)] if plan.load else []),
+        *([_contract(plan.contract)] if plan.contract else []),
         *([_deprecation(plan, plan.deprecation, now)] if plan.deprecation else []),
         _findings(plan, requests_per_user_per_day),
     ]
@@ -175,6 +179,20 @@ def _target(rule: NoticeRule) -> str:
 
 def _told(rule: NoticeRule) -> str:
     return ", ".join(f"{kind} {duration(for_s)}" if for_s else str(kind) for kind, for_s in rule.on.items())
+
+
+def _load(load: Load) -> str:
+    peak = "" if load.peak is None else f", at the peak {load.peak:g}/s"
+    scenarios = ", ".join(scenario.name for scenario in load.scenarios)
+    expected = f"; expected: {', '.join(one.text for one in load.expect)}" if load.expect else ""
+    text = f"under load: {load.users:,} users thinking {duration(load.think_s)}{peak}; they ask: {scenarios}{expected}"
+    return _fold(text, "  ")
+
+
+def _contract(contract: ContractDocuments) -> str:
+    wanted = len(contract.exemptions)
+    exceptions = f"; {wanted} {'change is' if wanted == 1 else 'changes are'} wanted" if wanted else ""
+    return _fold(f"contract: V1's in {contract.v1}, V2's in {contract.v2}{exceptions}", "  ")
 
 
 def _errors(plan: Plan) -> str:
