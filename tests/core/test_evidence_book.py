@@ -241,6 +241,33 @@ def test_unavailable_flights_are_found() -> None:
     assert Verdict.FAIL is book.read(PLAN, state, 1000.0).readings["flights_available"].guard
 
 
+@pytest.mark.parametrize(("baseline", "shown"), [(1.0, True), (None, True), (0.99, False)])
+def test_three_answers_without_flights_are_enough_where_v1_lacks_none(baseline: float | None, shown: bool) -> None:
+    """All on V2 at a share of 5 %; a plan that expects V1 to lack some as well wants to see more."""
+    metric = next(metric for metric in PLAN.metrics if metric.kind is MetricKind.AVAILABILITY)
+    other = next(metric for metric in PLAN.metrics if metric.kind is MetricKind.FAILURE_RATE)
+    target = Limit(comparison=Comparison.GE, value=1.0)
+    plan = replace(PLAN, metrics=(other, replace(metric, baseline=baseline, target=target)))
+    layout = streams.layout_of(plan, 1)
+    counts = np.zeros((1, len(layout.measures), 4))
+    counts[0, layout.measure_of(metric.name)] = (1900, 0, 100, 3)
+    ends, place = np.array([10.0]), np.zeros(1, dtype=np.int64)
+    entries = streams.Entries(tick=place, slot=place - 1, counts=counts, in_phase=place == 0)
+    none = np.zeros((1, len(layout.measures), 2))
+    begun = streams.begin_streams(layout, 0.0)
+    _, harm = streams.advance(layout, begun, starts=ends - 10, ends=ends, entries=entries, wide=none)
+    value, bar = streams.against_bars(layout, harm)[metric.name]
+    assert (value >= bar).tolist() == [shown]
+
+
+def test_a_metrics_evidence_is_never_weighted_by_more_than_one() -> None:
+    layout = streams.layout_of(PLAN, 1)
+    for name in layout.budgets[0].weights:
+        parts = [part.weight for part in layout.parts[name]]
+        assert sum(parts) + sum(part.weight for part in layout.regional_parts.get(name, ())) == pytest.approx(1.0)
+    assert all(sum(budget.weights.values()) == pytest.approx(1.0) for budget in layout.budgets if budget.weights)
+
+
 def test_slow_answers_breach_the_latency_guardrail_and_fast_ones_pass_it() -> None:
     rng = np.random.default_rng(9)
     slow = book.absorb(PLAN, canary(), traffic(rng, range(100), ms=400.0))

@@ -17,7 +17,7 @@ from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.common import classes, log_e_classes
 from crossfade.core.evidence.forecast import forecast
 from crossfade.core.evidence.gross import _log_binomial_tail, _log_fisher_tail
-from crossfade.core.evidence.ratio import HARM_GRID, HARM_PRIOR, log_e_ratio, log_mixture, weighted_sr
+from crossfade.core.evidence.ratio import HARM_GRID, HARM_PRIOR, RARE_GRID, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID, quantile_interval, rate_interval, ratio_interval
 from crossfade.core.evidence.sums import BINS, Arm, Cell, bin_upper_ms, latency_bin
 from crossfade.core.split import Version
@@ -32,7 +32,7 @@ def test_the_ratio_e_value_is_one_at_most_on_average_under_the_null(n1: int, n2:
     p2 = min(1.0, theta0 * p1)
     k1, k2 = np.meshgrid(np.arange(n1 + 1.0), np.arange(n2 + 1.0), indexing="ij")
     counts = np.stack([np.full(k1.size, float(n1)), k1.ravel(), np.full(k1.size, float(n2)), k2.ravel()], axis=1)
-    theta = theta0 * HARM_GRID
+    theta = theta0 * np.concatenate([HARM_GRID, RARE_GRID])
     value = np.exp(log_e_ratio(counts, theta, np.full_like(theta, theta0)))
     chance = (stats.binom.pmf(k1, n1, p1) * stats.binom.pmf(k2, n2, p2)).ravel()
     assert (chance @ value <= 1 + 1e-9).all()
@@ -69,6 +69,21 @@ def test_the_alternatives_of_slowness_rise_with_the_class_and_bet_all_of_their_m
     assert pace.PRIOR.shape == (len(pace.TILTS),)
     assert pace.PRIOR.sum() == pytest.approx(1.0)
     assert classes(np.array([0.5, 0.5, 0.1])) == pytest.approx([0.5, 0.0, 0.4, 0.1], abs=1e-4)
+
+
+def test_bets_on_what_is_rare_cross_the_bar_as_seldom_as_the_bar_says() -> None:
+    """Ville, at the very margin: at most 1 run in 20 ever shows 20 to 1, where V1 lacks nothing and where it does."""
+    for base in (1e-4, 5e-3):
+        rng, runs, ticks = np.random.default_rng(12), 400, 500
+        n = np.tile([950.0, 50.0], (runs * ticks, 1))
+        k = rng.binomial(n.astype(int), [base, 1.1 * base])
+        counts = np.stack([n[:, 0], k[:, 0], n[:, 1], k[:, 1]], axis=1)
+        log_e = log_e_ratio(counts, 1.1 * RARE_GRID, np.full(len(RARE_GRID), 1.1)).reshape(runs, ticks, -1)
+        weights = np.full((ticks, runs), 0.4 / ticks)
+        weights[0] += 0.6
+        path = weighted_sr(np.zeros((runs, len(RARE_GRID))), weights, log_e.transpose(1, 0, 2).copy(), {})
+        crossed = (log_mixture(path).max(axis=0) >= math.log(20)).sum()
+        assert crossed <= stats.binom.ppf(0.999, runs, 0.05)
 
 
 @given(n=st.integers(1, 60), limit=st.floats(0.001, 0.6), below=st.floats(0.1, 1.0))

@@ -21,6 +21,9 @@ HARM_GRID: Floats = np.array([1.3, 1.5, 1.75, 2, 2.5, 3, 4, 5.5, 8, 12, 20, 50, 
 FINE_GRID: Floats = np.array([1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 2, 2.5, 4, 8, 20, 50], dtype=np.float64)
 """Alternatives where a plan names the very ratio at which it wants to know: they begin close to it."""
 
+RARE_GRID: Floats = np.array([1.5, 3, 8, 20, 60, 120, 200, 300, 400, 500, 700, 1000, 5000], dtype=np.float64)
+"""Alternatives where V1 next to never has what is counted: beyond the limit at which V2 breaches, hundreds of times."""
+
 _PRIOR = [1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.2, 1.4, 1.4, 1.2, 0.6, 0.3]
 HARM_PRIOR: Floats = np.array(_PRIOR, dtype=np.float64) / sum(_PRIOR)
 """How much of the onset mass bets on each alternative: most on defects that are likely and worth finding early."""

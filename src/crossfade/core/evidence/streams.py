@@ -24,7 +24,7 @@ from crossfade.core.evidence import burst, mass
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
 from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.noninferiority import PROMOTE_GRID
-from crossfade.core.evidence.ratio import FINE_GRID, HARM_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
+from crossfade.core.evidence.ratio import FINE_GRID, HARM_GRID, RARE_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
 from crossfade.core.evidence.users import BLOCK_S, WEEK_S
 from crossfade.core.plan import Action, Comparison, Metric, MetricKind, Plan
@@ -75,13 +75,20 @@ class Bet(StrEnum):
 
     WORSE = "worse"
     """More bad ones on V2 than `level` times V1's."""
+    RARE = "rare"
+    """The same where V1 next to never has bad ones: three that all fall on V2 must be enough at a share of 5 %."""
     MORE = "more"
     """A value of more than `level` times V1's, and be it by little."""
     LESS = "less"
     """A value of less than `level` times V1's: (R) with theta < theta0, whose proof holds with the signs turned."""
 
 
-_ALTERNATIVES: Mapping[Bet, Floats] = {Bet.WORSE: HARM_GRID, Bet.MORE: FINE_GRID, Bet.LESS: 1 / FINE_GRID}
+_ALTERNATIVES: Mapping[Bet, Floats] = {
+    Bet.WORSE: HARM_GRID,
+    Bet.RARE: RARE_GRID,
+    Bet.MORE: FINE_GRID,
+    Bet.LESS: 1 / FINE_GRID,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +307,8 @@ class _Builder:
     def part(self, metric: Metric, weight: float, *streams: tuple[str, int]) -> None:
         self.parts.setdefault(metric.name, []).append((weight, streams))
 
-    def region(self, metric: Metric, weight: float, measure: int, level: float) -> None:
-        index = self.stream("regional", measure, level)[1]
+    def region(self, metric: Metric, weight: float, measure: int, level: float, bet: Bet = Bet.WORSE) -> None:
+        index = self.stream("regional", measure, level, bet)[1]
         self.regional_parts.setdefault(metric.name, []).append((weight, index))
 
     def unit(self, kind: str, index: int) -> Unit:
@@ -390,11 +397,22 @@ def _add_streams(build: _Builder, metric: Metric, plan: Plan) -> None:
         _add_acute(build, metric, limit, everywhere, bursts=plan.confidence.burst_tolerance_s > 0)
         return
     raw = build.measure(metric, Unit.RAW)
-    both = build.stream("absolute", raw, limit), build.stream("ratio", raw, 1.0)
-    build.part(metric, 0.5 * everywhere, *both)
-    build.part(metric, 0.5 * everywhere, build.stream("ratio", raw, 1.1))
+    bet = Bet.RARE if _is_rare(metric, limit) else Bet.WORSE
+    both = build.stream("absolute", raw, limit), build.stream("ratio", raw, 1.0, bet)
+    build.part(metric, 0.1 * everywhere, *both)
+    build.part(metric, 0.9 * everywhere, build.stream("ratio", raw, 1.1, bet))
     if regions:
-        build.region(metric, REGIONAL_SHARE, raw, 1.1)
+        build.region(metric, REGIONAL_SHARE, raw, 1.1, bet)
+
+
+def _is_rare(metric: Metric, limit: float) -> bool:
+    """Tell whether the plan expects V1 to be a tenth as often without the fact as its limit allows, or less.
+
+    Only the alternatives depend on it. A wrong expectation costs power; the null stays that V2 is no worse than V1.
+    """
+    wanted = metric.target.value if metric.target is not None and not metric.target.of_v1 else None
+    having = metric.baseline if metric.baseline is not None else wanted
+    return metric.kind is MetricKind.AVAILABILITY and having is not None and 1 - having <= limit / 10
 
 
 def _add_failure_streams(build: _Builder, metric: Metric, everywhere: float) -> None:
@@ -425,7 +443,7 @@ def _add_acute(build: _Builder, metric: Metric, limit: float, everywhere: float,
 
 _KIND_WEIGHT = {
     MetricKind.FAILURE_RATE: 0.45,
-    MetricKind.AVAILABILITY: 0.15,
+    MetricKind.AVAILABILITY: 0.20,
     MetricKind.LATENCY: 0.20,
     MetricKind.RATIO: 0.15,
     MetricKind.OUTCOME: 0.15,
