@@ -92,6 +92,19 @@ async def test_a_refusal_is_kept_and_what_the_proxy_did_not_confirm_is_tried_aga
     assert (await api.post("rollback", {}, **{"Idempotency-Key": "b"}))[0] == 200
 
 
+async def test_what_was_done_though_its_answer_said_otherwise_is_not_done_again(api: Asked) -> None:
+    """The promotion is recorded, the proxy confirms it later: asking again would enter the phase after it."""
+    key = {"Idempotency-Key": "a"}
+    api.proxy.faults.unreachable = True
+    assert (await api.post("promote", {}, **key))[0] == 503
+    api.proxy.faults.unreachable = False
+    await api.carried.controller.tick()
+    status, problem = await api.post("promote", {}, **key)
+    assert (status, "look again" in problem["detail"]) == (412, True)
+    assert (await api.get(BASE))[1]["phase"]["name"] == "canary"
+    assert (await api.post("promote", {}, **{"Idempotency-Key": "b"}))[1]["phase"]["name"] == "early"
+
+
 async def test_a_key_is_its_callers_own_and_ends_after_a_day(api: Asked) -> None:
     key = {"Idempotency-Key": "a"}
     other = await api.token("ci", Role.OPERATOR)

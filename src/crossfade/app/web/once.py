@@ -32,6 +32,17 @@ class Once:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._answers: OrderedDict[tuple[str, str], _Answer] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def first_seen(self, caller: str, key: str, revision: int) -> int:
+        """Return the revision at which a key was sent first, which is `revision` where that is now.
+
+        A request that was answered with 500 and above may have been carried out in part, or wholly.
+        """
+        first = self._seen.setdefault((caller, key), revision)
+        while len(self._seen) > KEPT:
+            self._seen.popitem(last=False)
+        return first
 
     async def answer(
         self, caller: str, key: str | None, fingerprint: bytes, act: Callable[[], Awaitable[Response]]
@@ -59,6 +70,8 @@ class Once:
             raise
         if response.status_code >= 500:
             self._forget(caller, key, mine)
+        else:
+            self._seen.pop((caller, key), None)
         mine.response.set_result(response)
         return response
 

@@ -42,6 +42,8 @@ class Verb:
     text: str
     act: Act
     ask: type[Ask] = Ask
+    repeats: bool = False
+    """Whether doing it twice does no harm, so that it is tried again whatever has come of the first time."""
 
 
 VERBS: tuple[Verb, ...] = (
@@ -74,6 +76,7 @@ VERBS: tuple[Verb, ...] = (
         Role.OPERATOR,
         "Put every user on V1 now.",
         lambda c, ask, who, at: c.rollback(who.by, ask.reason, revision=at),
+        repeats=True,
     ),
     Verb(
         "drill",
@@ -93,6 +96,7 @@ VERBS: tuple[Verb, ...] = (
         Role.ADMIN,
         "Put every user on V1 and end the rollout for good.",
         lambda c, ask, who, at: c.abort(who.by, ask.reason, revision=at),
+        repeats=True,
     ),
 )
 
@@ -109,7 +113,9 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=200,
-        description="Sent again with the same body, it gets the first answer again; with another, 422. Kept for a day.",
+        description="Sent again with the same body, it gets the first answer again; with another, 422. Kept for a day. "
+        "After an answer of 500 and above it is tried again, but for rollback and abort with 412 where the rollout has "
+        "changed since.",
     ),
 ]
 
@@ -131,7 +137,10 @@ def _add(router: APIRouter, served: Served, verb: Verb) -> None:
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         who = Who(said_by(request, caller, ask), caller.name)
-        revision = wanted_revision(if_match, carried.controller.rollout.revision)
+        present = carried.controller.rollout.revision
+        revision = wanted_revision(if_match, present)
+        if revision is None and idempotency_key is not None and not verb.repeats:
+            revision = served.once.first_seen(caller.digest, idempotency_key, present)
 
         async def act() -> Response:
             await verb.act(carried.controller, ask, who, revision)
