@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from tests.e2e.site import PROGRAM, until
 from tests.load.serving import answer
+from tests.tripsearch.running import free_port
 
 from crossfade.app.cli import main
 from crossfade.app.load.peak import read_peak
@@ -205,6 +206,12 @@ def test_the_report_is_told_in_three_ways_and_the_exit_code_by_what_was_expected
     failed = run(plan(port=bad), "--rate", "100/s", "--for", "1s", code=1)
     assert re.search(r"FAIL +failure_rate <= 1% \(all\): 100 of 100", failed)
     assert "wrong status: 100, such as: status 503" in failed
+
+
+def test_nobody_listening_from_the_start_is_one_clear_line(plan: Plan) -> None:
+    port = free_port()
+    said = run(plan(port=port), "--for", "10m", code=4)
+    assert said == f"crossfade: 127.0.0.1:{port} can't be connected to: Connection refused; start it first\n"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import cast
 import httptools
 
 from crossfade.core.load.tally import Trouble
-from crossfade.errors import UsageError
+from crossfade.errors import UnreachableError, UsageError
 from crossfade.ports import Clock
 
 IDLE_MAX = 4096
@@ -211,6 +211,18 @@ class Pool:
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
+
+
+async def reach(host: str, port: int, timeout_s: float) -> None:
+    """Connect once and let go; UnreachableError where nobody can be connected to."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, port)
+    except TimeoutError:
+        raise UnreachableError(f"{host}:{port} does not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise UnreachableError(f"{host}:{port} can't be connected to: {error.strerror or error}; start it first") from None
+    transport.close()
 
 
 def allow_connections(wanted: int) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import click
 
-from crossfade.adapters.load import allow_connections
+from crossfade.adapters.load import allow_connections, reach
 from crossfade.adapters.system import SystemClock, cpu_seconds
 from crossfade.app.load.options import LoadOptions, Work, work_of
 from crossfade.app.load.page import as_html
@@ -23,7 +23,10 @@ _LOOK_S = 0.5
 
 
 def run_load(options: LoadOptions, output: str) -> int:
-    """Carry the load out and print what it came to; return the exit code: 0 where everything expected was shown."""
+    """Carry the load out and print what it came to; return the exit code: 0 where everything expected was shown.
+
+    UnreachableError where nobody listens from the start; who goes away later is counted.
+    """
     work = work_of(options)
     allow_connections(work.users)
     ran = _run(work)
@@ -40,6 +43,8 @@ def run_load(options: LoadOptions, output: str) -> int:
 
 def _run(work: Work) -> Ran:
     async def drive() -> Ran:
+        for host, port in sorted({address for addresses in work.addresses.values() for address in addresses}):
+            await reach(host, port, work.timeout_s)
         driver, before = Driver(work, SystemClock()), cpu_seconds()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
