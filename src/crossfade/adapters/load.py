@@ -221,7 +221,8 @@ async def reach(host: str, port: int, timeout_s: float) -> None:
     except TimeoutError:
         raise UnreachableError(f"{host}:{port} does not answer within {timeout_s:g} s") from None
     except OSError as error:
-        raise UnreachableError(f"{host}:{port} can't be connected to: {error.strerror or error}; start it first") from None
+        reason = error.strerror or error
+        raise UnreachableError(f"{host}:{port} can't be connected to: {reason}; start it first") from None
     transport.close()
 
 
