@@ -55,7 +55,7 @@ async def test_a_chat_gets_title_sentence_and_link(receiver: Receiver) -> None:
 async def test_a_chat_that_took_it_is_not_told_again_when_another_did_not(receiver: Receiver) -> None:
     async with receiving([500, 200]) as other:
         apprise = Apprise(lambda: f"{chat(receiver)}\n{chat(other)}")
-        with pytest.raises(NotTakenError, match=r"1 of 2 did not take it: json://127.0.0.1:\d+/\.\.\."):
+        with pytest.raises(NotTakenError, match=r"1 of 2 did not take it: json://\.\.\.$"):
             await apprise.send(NOTICE)
         assert await apprise.send(NOTICE) == "taken by 2"
         await apprise.close()
@@ -66,10 +66,10 @@ async def test_an_url_that_apprise_does_not_know_hinders_no_other(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises(NoticeRefusedError) as caught:
-        await sent("nonsense://secret@host/token", chat(receiver))
-    assert "can't read the URL nonsense://host/..." in str(caught.value)
+        await sent("nonsense://token/token", chat(receiver))
+    assert "can't read a URL nonsense://...;" in str(caught.value)
     assert len(receiver.came) == 1
-    assert "token" not in caplog.text
+    assert "token" not in caplog.text + str(caught.value)
 
 
 async def test_a_chat_that_hangs_is_let_go_of_and_not_asked_twice(receiver: Receiver) -> None:
@@ -89,4 +89,6 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_where_it_goes_is_shown_without_secrets() -> None:
-    assert Apprise(lambda: "slack://T/B/secret\nmailto://u:p@example.org\n").shown == "apprise mailto, slack"
+    assert (
+        Apprise(lambda: "slack://T/B/secret\nmailto://u:p@example.org\n").shown == "apprise mailto://..., slack://..."
+    )

@@ -103,6 +103,13 @@ def test_a_mistake_is_told_with_its_place(told: Desk, text: str, field: str, mes
         assert problem.column == len("notify: ") + text.index("^") + 1
 
 
+def test_too_many_rules(told: Desk) -> None:
+    rules = [f"{{name: r{n}, on: [hold], webhook: {{file: url}}}}" for n in range(51)]
+    assert len(told.load(notify(f"[{', '.join(rules[:50])}]")).notices) == 50
+    (problem,) = told.problems(notify(f"[{', '.join(rules)}]"))
+    assert (problem.field, problem.message.split(";")[0]) == ("notify", "has 51 rules")
+
+
 def _read(text: str) -> Any:
     """Return a plan as editors read it: by YAML 1.2, in which `on` is a name."""
     return yaml.safe_load(notify(text.replace("on: ", "'on': ")))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from crossfade.core.notices import Notice, apprise_urls, masked
+from crossfade.core.notices import Notice, apprise_urls
 from crossfade.core.plan import NoticeKind
 from crossfade.errors import NoticeRefusedError, NotTakenError
 
@@ -45,7 +45,7 @@ class Apprise:
     def shown(self) -> str:
         """Return where the notices go, as it may be logged."""
         try:
-            return "apprise " + ", ".join(sorted({url.partition(":")[0] for url in apprise_urls(self._urls())}))
+            return "apprise " + ", ".join(sorted({_kind(url) for url in apprise_urls(self._urls())}))
         except ValueError:
             return "apprise"
 
@@ -66,7 +66,7 @@ class Apprise:
             except NoticeRefusedError as error:
                 refused.append(error)
         if failed:
-            raise NotTakenError(f"{len(failed)} of {len(urls)} did not take it: {', '.join(map(masked, failed))}")
+            raise NotTakenError(f"{len(failed)} of {len(urls)} did not take it: {', '.join(map(_kind, failed))}")
         if refused:
             raise refused[0]
         return f"taken by {len(urls)}"
@@ -81,10 +81,15 @@ class Apprise:
             async with asyncio.timeout(self._timeout_s):
                 taken = await asyncio.shield(self._hanging)
         except TimeoutError:
-            raise NotTakenError(f"{masked(url)} did not answer within {self._timeout_s:g} s") from None
+            raise NotTakenError(f"{_kind(url)} did not answer within {self._timeout_s:g} s") from None
         if taken:
             self._taken.add((notice.id, url))
         return taken
+
+
+def _kind(url: str) -> str:
+    """Return what may be shown of a URL: all behind its scheme may be a token, the host as well."""
+    return f"{url.partition('://')[0]}://..."
 
 
 def _notify(url: str, notice: Notice) -> bool:
@@ -92,7 +97,7 @@ def _notify(url: str, notice: Notice) -> bool:
     library = _library()
     target = library.Apprise()
     if not target.add(url):
-        raise NoticeRefusedError(f"apprise can't read the URL {masked(url)}; see https://github.com/caronc/apprise")
+        raise NoticeRefusedError(f"apprise can't read a URL {_kind(url)}; see https://github.com/caronc/apprise")
     word = "info" if notice.over else _WORDS.get(notice.kind, "info")
     over = " (over)" if notice.over else ""
     taken = target.notify(

@@ -20,6 +20,8 @@ NOTICE_FORMS = (*(kind.value for kind in NoticeKind), "breaker open 5m", "gate w
 VARIABLE = "[A-Za-z_][A-Za-z0-9_]{0,127}"
 _EXAMPLE = "{on: [rollback, hold, blind], webhook: {file: webhook-url}}"
 _BYTES = 64 * 1024
+RULES_MAX = 50
+"""Each has a task and a ledger of its own."""
 
 
 def read_notices(field: Field | None, folder: Path) -> tuple[NoticeRule, ...]:
@@ -32,6 +34,9 @@ def read_notices(field: Field | None, folder: Path) -> tuple[NoticeRule, ...]:
         return ()
     several = isinstance(field.node, Items)
     rules: dict[str, NoticeRule] = {}
+    if isinstance(field.node, Items) and len(field.node.items) > RULES_MAX:
+        field.problem(f"has {len(field.node.items)} rules; {RULES_MAX} are the most, several kinds fit in one")
+        return ()
     for item in field.items(_EXAMPLE) if several else (field,):
         rule = _rule(item, folder, several=several)
         if rule is not None and rule.name in rules:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfade.app.planfile.notices import NOTICE_FORMS, VARIABLE
+from crossfade.app.planfile.notices import NOTICE_FORMS, RULES_MAX, VARIABLE
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
 from crossfade.core.contract.rules import RULES
 from crossfade.core.plan import NoticeKind
@@ -44,7 +44,7 @@ def json_schema() -> dict[str, Any]:
                 "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
                 "load": _load(),
                 "contract": _contract(),
-                "notify": {"oneOf": [_notice_rule(), {"type": "array", "minItems": 1, "items": _notice_rule()}]},
+                "notify": {"oneOf": [_notice_rule(), _notice_rules()]},
                 "deprecation": _deprecation(),
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
@@ -233,6 +233,10 @@ def _contract() -> dict[str, Any]:
     return _object(
         {"v1": document, "v2": document, "except": {"type": "array", "minItems": 1, "items": exemption}}, ["v1", "v2"]
     )
+
+
+def _notice_rules() -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "maxItems": RULES_MAX, "items": _notice_rule()}
 
 
 def _notice_rule() -> dict[str, Any]:
