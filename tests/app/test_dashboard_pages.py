@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.app.serving import PLAN, TOKEN, served_with, serving
 
 from crossfade.app import views
+from crossfade.app.meters import Meters
 from crossfade.app.web.access import Caller
 from crossfade.app.web.served import Served
 from crossfade.core.access import Role, digest_of
@@ -69,10 +70,11 @@ async def _serve(begun: threading.Event, over: asyncio.Event, held: dict[str, An
     clock, store, telemetry = ManualClock(), MemoryStore(), FakeTelemetry()
     proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
     await store.open()
-    parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
+    meters = Meters(clock.monotonic)
+    parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock, probe=meters)
     controller = Controller(PLAN, parts)
     await controller.start()
-    served = served_with(controller, store, telemetry, clock, folder)
+    served = served_with(controller, store, telemetry, clock, folder, meters=meters)
     rng, number = np.random.default_rng(1), int(clock.now() // HOUR)
 
     async def hour() -> None:
@@ -81,8 +83,9 @@ async def _serve(begun: threading.Event, over: asyncio.Event, held: dict[str, An
         clock.move(max(0.0, (number + 1) * HOUR - clock.now()))
         part = PLAN.phases[controller.rollout.phase].split.share_of("beta") / 10_000
         cells = {
-            Arm(version, "eu", "beta"): _cell(rng, int(rng.poisson(400 * share)), version)
+            Arm(version, region, "beta"): _cell(rng, int(rng.poisson(400 * share / 2)), version)
             for version, share in ((Version.V1, 1 - part), (Version.V2, part))
+            for region in ("eu", EVIL)
         }
         telemetry.feed(Tick(number=number, start=number * HOUR, length=HOUR, cells=cells, sources=frozenset("c")))
         await controller.tick()
@@ -195,10 +198,30 @@ def _sent(answer: Any) -> int:
     return int(answer.request.sizes()["responseBodySize"])
 
 
-def test_text_from_outside_is_text(shown: Shown, page: Page) -> None:
-    page.goto(shown.page)
+@pytest.mark.parametrize("path", PATHS)
+def test_text_from_outside_is_text(shown: Shown, page: Page, path: str) -> None:
+    """A reason that a person gave, and a region as a client named itself."""
+    page.goto(shown.page + path)
     assert page.get_by_text(EVIL).count() > 0
+    assert page.locator("main script, main b >> text=&").count() == 0
     assert "owned" not in page.title()
+
+
+def test_each_metric_is_told_by_region(shown: Shown, page: Page) -> None:
+    page.goto(shown.page)
+    tile = page.get_by_role("article", name="failure_rate", exact=True)
+    tile.get_by_text("By region").click()
+    assert tile.locator("tbody th").all_inner_texts() == sorted(["eu", EVIL], key=lambda name: _requests(shown, name))
+    where = page.locator(".where").inner_text()
+    shown.tell()
+    page.wait_for_function("was => document.querySelector('.where').innerText !== was", arg=where, timeout=10_000)
+    tile.locator("tbody th").first.wait_for(timeout=10_000)
+
+
+def _requests(shown: Shown, region: str) -> int:
+    regions = shown.served.rollouts[PLAN.name].regions
+    (row,) = (row for row in regions.rows(PLAN.metric("failure_rate")) if row.region == region)
+    return -row.n1 - row.n2
 
 
 def test_a_new_tick_is_seen_within_two_seconds_and_what_was_opened_stays_open(shown: Shown, page: Page) -> None:

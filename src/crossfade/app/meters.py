@@ -73,6 +73,7 @@ class Meters:
         self.now = monotonic
         self._trace = trace
         self._regions: set[str] = set()
+        self._listeners: list[Callable[[Sequence[Tick]], None]] = []
         self.requests: Counter[Arm] = Counter()
         self.failures: Counter[Arm] = Counter()
         self.latency: dict[Arm, Histogram] = {}
@@ -92,13 +93,19 @@ class Meters:
                 context = self._trace(name, **facts)
         return _Timed(self, name, context)
 
+    def listen(self, listener: Callable[[Sequence[Tick]], None]) -> None:
+        """Have a listener told of closed ticks, from now on."""
+        self._listeners.append(listener)
+
     def closed(self, ticks: Sequence[Tick]) -> None:
         """Count what the ticks hold."""
+        for listener in self._listeners:
+            listener(ticks)
         for tick in ticks:
             self.ticks += 1
             self.ticks_lost += not tick.sources
             for arm, cell in tick.cells.items():
-                self._count((arm.version.value, self._region(arm.region)), cell)
+                self._count((arm.version.value, self.region(arm.region)), cell)
 
     def decided(self, decision: Decision) -> None:
         """Count a decision."""
@@ -114,7 +121,8 @@ class Meters:
             for index, count in bins.items():
                 latency.add(_middle_s(index), count)
 
-    def _region(self, name: str) -> str:
+    def region(self, name: str) -> str:
+        """Return the name under which a region is told: its own, or that of all that came after the first ten."""
         if name not in self._regions:
             if len(self._regions) >= MAX_REGIONS and name:
                 return OTHER

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,12 @@ from markupsafe import Markup
 
 from crossfade.app import views
 from crossfade.app.dashboard import figures
+from crossfade.app.regions import Regions
 from crossfade.core.gates import GateStatus
 from crossfade.core.observation import Reading
 from crossfade.core.plan import Metric, MetricKind, Plan
 from crossfade.core.rollout import Rollout
+from crossfade.core.split import BUCKETS
 from crossfade.core.verdict import Verdict
 from crossfade.core.words import duration, moment, percent
 from crossfade.engine.controller import Controller
@@ -84,6 +87,8 @@ class Tile:
     spark: Markup
     forecast: str
     sentence: str
+    regions: list[dict[str, str]]
+    """Where clients name more than one: region, V1, V2, sample."""
 
 
 def phases_line(plan: Plan, rollout: Rollout, events: Sequence[StoredEvent], now: float, left_s: float) -> list[Stop]:
@@ -143,14 +148,34 @@ def gate_lines(gates: Sequence[GateStatus]) -> list[Line]:
     ]
 
 
-def tiles(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]) -> list[Tile]:
+def tiles(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]], regions: Regions) -> list[Tile]:
     """Return a tile for each metric that was read."""
     margin = plan.phases[controller.rollout.phase].margin
     read = controller.seen.readings
-    return [_tile(metric, read[metric.name], margin, points) for metric in plan.metrics if metric.name in read]
+    return [
+        _tile(metric, read[metric.name], margin, points, region_lines(metric, regions))
+        for metric in plan.metrics
+        if metric.name in read
+    ]
 
 
-def _tile(metric: Metric, reading: Reading, margin: float, points: Sequence[dict[str, Any]]) -> Tile:
+def region_lines(metric: Metric, regions: Regions) -> list[dict[str, str]]:
+    """Return a metric's values by region; none where there is but one."""
+    rows = regions.rows(metric)
+    return [
+        {
+            "name": row.region or "not said",
+            "v1": figures.value(metric, row.v1),
+            "v2": figures.value(metric, row.v2),
+            "sample": f"V1 {row.n1:,}, V2 {row.n2:,}",
+        }
+        for row in (rows if len(rows) > 1 else ())
+    ]
+
+
+def _tile(
+    metric: Metric, reading: Reading, margin: float, points: Sequence[dict[str, Any]], regions: list[dict[str, str]]
+) -> Tile:
     verdict = worst(metric, reading)
     return Tile(
         name=metric.name,
@@ -170,6 +195,7 @@ def _tile(metric: Metric, reading: Reading, margin: float, points: Sequence[dict
         spark=figures.sparkline(points, metric.name, f"{metric.name} over time, V1 and V2"),
         forecast="" if reading.forecast_s is None else f"enough in about {duration(reading.forecast_s[1])}",
         sentence=reading.sentence,
+        regions=regions,
     )
 
 
@@ -187,9 +213,44 @@ def breakers(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]
                     "longest": duration(reading.longest_open_s) if reading.longest_open_s else "never",
                     "share": "-" if reading.share_open is None else f"{reading.share_open:.1%}",
                     "strip": figures.openings(points, metric.name),
+                    "span": _span(points, metric.name),
                 }
             )
     return rows
+
+
+def _span(points: Sequence[dict[str, Any]], breaker: str) -> tuple[str, str]:
+    """Return when a breaker's strip begins and ends."""
+    told = [point["at"] for point in points if breaker in point.get("breakers", {})]
+    return (moment(told[0])[5:16], moment(told[-1])[5:16]) if len(told) > 1 else ("", "")
+
+
+def at_half(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, str]]]:
+    """Return what was seen of each metric with half of the users on V2, as the founding document compares, and when.
+
+    No rows where no phase of the plan has half, or none was reached.
+    """
+    phases = {index for index, phase in enumerate(plan.phases) if phase.target == BUCKETS // 2}
+    seen = [point for point in points if point["phase"] in phases and point["metrics"]]
+    if not seen:
+        return "", []
+    latest, rows = seen[-1], []
+    for metric in plan.metrics:
+        if metric.name not in latest["metrics"]:
+            continue
+        v1, v2, low, ratio, high = latest["metrics"][metric.name]
+        same = "-" if ratio is None else "not told apart" if (low or 0) <= 1 <= (high or math.inf) else ""
+        rows.append(
+            {
+                "name": metric.name,
+                "v1": figures.value(metric, v1),
+                "v2": figures.value(metric, v2),
+                "ratio": "-" if ratio is None else _band(low, ratio, high),
+                "word": same or ("higher" if ratio is not None and ratio > 1 else "lower"),
+            }
+        )
+    over = plan.phases[controller.rollout.phase].target > BUCKETS // 2
+    return f"{'at the end of the phase' if over else 'as of'} {moment(latest['at'])} UTC", rows
 
 
 def trend_data(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -247,9 +308,61 @@ def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
     return rows
 
 
+def behaviour(plan: Plan) -> set[str]:
+    """Return the metrics that tell what users make of the answers, not how they were served."""
+    return {metric.name for metric in plan.metrics if metric.kind in (MetricKind.OUTCOME, MetricKind.QUERIED)}
+
+
 def _ratio(reading: Reading) -> str:
-    low, high = reading.ratio_low or 0.0, reading.ratio_high
-    return f"{reading.ratio:.2f} ({low:.2g}..{'?' if high is None or high == float('inf') else f'{high:.2g}'})"
+    return _band(reading.ratio_low, reading.ratio or 0.0, reading.ratio_high)
+
+
+def _band(low: float | None, ratio: float, high: float | None) -> str:
+    return f"{ratio:.2f} ({low or 0.0:.2g}..{'?' if high is None or math.isinf(high) else f'{high:.2g}'})"
+
+
+INCIDENTS = ("RolledBack", "HoldBegan", "HoldEnded", "AlertRaised", "AlertCleared", "DriftFound", "DrillFailed")
+
+
+def incidents(events: Sequence[StoredEvent]) -> list[dict[str, str]]:
+    """Return what went wrong, oldest first, each with how long it lasted where its end is known."""
+    rows: list[dict[str, str]] = []
+    begun: dict[str, tuple[float, dict[str, str]]] = {}
+    for event in events:
+        if event.kind not in INCIDENTS and event.kind != "Retried":
+            continue
+        about = _ABOUT.get(event.kind, event.kind) + str(event.data.get("key", ""))
+        if event.kind in ("HoldEnded", "AlertCleared", "Retried"):
+            since = begun.pop(about, None)
+            if since is not None:
+                since[1]["lasted"] = duration(event.at - since[0])
+            continue
+        row = row_of(event) | {"lasted": ""}
+        rows.append(row)
+        if event.kind in ("HoldBegan", "AlertRaised", "RolledBack"):
+            row["lasted"] = "not over"
+            begun[about] = (event.at, row)
+    return rows
+
+
+_ABOUT = {"HoldBegan": "hold", "HoldEnded": "hold", "AlertRaised": "alert ", "AlertCleared": "alert "} | {
+    "RolledBack": "rollback",
+    "Retried": "rollback",
+}
+"""What events of two kinds, its begin and its end, are about."""
+
+
+def decisions(found: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    """Return records of decisions, oldest first, those that say again what the one before said left out."""
+    rows: list[dict[str, str]] = []
+    for record in reversed(found):
+        outcome, sentence = str(record["outcome"]), str(record["sentence"])
+        reason = sentence.removeprefix(f"{outcome}: ")
+        at, phase = moment(float(str(record["at"]))), str(record["phase"])
+        row = {"at": at, "phase": phase, "outcome": outcome, "reason": reason}
+        if not rows or rows[-1]["outcome"] != row["outcome"]:
+            rows.append(row)
+    return rows
 
 
 def line(controller: Controller) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from crossfade.core.access import Role
 from crossfade.core.words import duration, moment, percent
 
 _EVENTS = 30
+_DECISIONS = 1000
+"""Latest records that the report is made from."""
 _POINTS = 240
 _EVERY_S = 0.5
 _SECURITY = {
@@ -80,7 +82,7 @@ async def _live(carried: Carried) -> dict[str, Any]:
     return {
         "stops": model.phases_line(plan, controller.rollout, events, carried.clock.now(), left),
         "gates": model.gate_lines(gates),
-        "tiles": model.tiles(plan, controller, points),
+        "tiles": model.tiles(plan, controller, points, carried.regions),
         "breakers": model.breakers(plan, controller, points),
         "events": [model.row_of(event) for event in reversed(events[-_EVENTS:])],
     }
@@ -127,14 +129,25 @@ def _add_list(router: APIRouter, served: Served) -> None:
 def _add_pages(router: APIRouter) -> None:
     @router.get("/rollouts/{name}/compare")
     async def compare(caller: Looking, carried: Named) -> Response:
-        rows = model.compare_rows(carried.controller.plan, carried.controller)
-        return _show_one(carried, "compare.html", caller, rows=rows)
+        controller, plan = carried.controller, carried.controller.plan
+        rows, users = model.compare_rows(plan, controller), model.behaviour(plan)
+        when, half = model.at_half(plan, controller, carried.trend.points)
+        parts = {
+            "rows": [row for row in rows if row["name"] not in users],
+            "users": [row for row in rows if row["name"] in users],
+            "regions": {metric.name: model.region_lines(metric, carried.regions) for metric in plan.metrics},
+        }
+        return _show_one(carried, "compare.html", caller, **parts, when=when, half=half)
 
     @router.get("/rollouts/{name}/report")
     async def report(caller: Looking, carried: Named) -> Response:
         rows = model.compare_rows(carried.controller.plan, carried.controller)
-        lines = [model.row_of(event) for event in await carried.store.events(carried.name)]
-        return _show_one(carried, "report.html", caller, rows=rows, lines=lines, **await _live(carried))
+        events = await carried.store.events(carried.name)
+        decided = model.decisions(await carried.store.decisions(carried.name, _DECISIONS))
+        told: dict[str, Any] = {"rows": rows, "lines": [model.row_of(event) for event in events], "decided": decided}
+        when, half = model.at_half(carried.controller.plan, carried.controller, carried.trend.points)
+        told |= {"incidents": model.incidents(events), "when": when, "half": half}
+        return _show_one(carried, "report.html", caller, **told, **await _live(carried))
 
 
 def _add_rollout(router: APIRouter) -> None:

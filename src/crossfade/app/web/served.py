@@ -13,6 +13,7 @@ from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app import views
 from crossfade.app.meters import Meters
 from crossfade.app.notices import Outbox
+from crossfade.app.regions import Regions
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access, Caller, Failures
 from crossfade.app.web.once import Once
@@ -53,9 +54,13 @@ class Carried:
     meters: Meters = field(default_factory=Meters)
     outbox: Outbox | None = None
     """None where nobody is told anything."""
+    regions: Regions = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "regions", Regions(self.controller.plan, self.meters.region))
         self.controller.listen(self.feed.see)
+        self.controller.listen(self.regions.see)
+        self.meters.listen(self.regions.closed)
 
     @property
     def name(self) -> str:

@@ -38,10 +38,13 @@
   // What somebody has opened stays open when its part comes anew.
   let open = [];
   document.addEventListener("htmx:beforeSwap", () => {
-    open = [...document.querySelectorAll("#live article details[open]")].map((d) => d.closest("article").getAttribute("aria-labelledby"));
+    open = [...document.querySelectorAll("#live article details[open]")].map((d) => [d.closest("article").getAttribute("aria-labelledby"), d.firstChild.textContent]);
   });
   document.addEventListener("htmx:afterSwap", () => {
-    for (const id of open) document.querySelector(`#live article[aria-labelledby="${id}"] details`)?.setAttribute("open", "");
+    for (const [id, text] of open) {
+      const all = [...document.querySelectorAll(`#live article[aria-labelledby="${id}"] details`)];
+      all.find((d) => d.firstChild.textContent === text)?.setAttribute("open", "");
+    }
   });
 
   const post = (path, body, headers = {}) => fetch(path, {
