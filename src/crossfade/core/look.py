@@ -71,9 +71,14 @@ def begin_attempt(plan: Plan, phase: int, at: float, speed: float) -> book.Evide
     return book.enter_phase(plan, begun, phase, at)
 
 
-def decide_look(plan: Plan, rollout: Rollout, evidence: book.EvidenceState, look: Look) -> tuple[Observation, Decision]:
-    """Return what the evidence says at a look, and what is to be done; `rollout` is as of `look.revision`."""
-    seen = book.read(plan, evidence, look.due)
+def decide_look(
+    plan: Plan, rollout: Rollout, evidence: book.EvidenceState, look: Look, *, reader: book.Reader | None = None
+) -> tuple[Observation, Decision]:
+    """Return what the evidence says at a look, and what is to be done; `rollout` is as of `look.revision`.
+
+    Whoever looks again and again at the same evidence gives their `reader`.
+    """
+    seen = (reader or book.Reader(plan))(evidence, look.due)
     if look.unkept is not None:
         unseen = Blindness(what="store", since=look.at, reason=f"decisions can't be kept: {look.unkept}")
         seen = replace(seen, blind=(*seen.blind, unseen))

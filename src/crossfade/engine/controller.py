@@ -149,6 +149,7 @@ class Controller:
             parts.store, plan.name, listeners, generation=lambda: self._lease_generation, probe=parts.probe
         )
         self._evidence = begin_attempt(plan, 0, parts.clock.now(), parts.clock.speed)
+        self._reader = book.Reader(plan)
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
         self._acting = asyncio.Lock()
@@ -422,7 +423,7 @@ class Controller:
             unkept=unkept,
         )
         with self.span("decide") as span:
-            self.seen, self.decision = decide_look(self.plan, self.rollout, self._evidence, look)
+            self.seen, self.decision = decide_look(self.plan, self.rollout, self._evidence, look, reader=self._reader)
             span.tell(outcome=self.decision.outcome.value, reason=self.decision.reason)
         self._keep(look, self.seen, self.decision)
         await self._save_looks()

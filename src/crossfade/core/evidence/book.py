@@ -23,7 +23,7 @@ from crossfade.core.evidence.gross import GrossBreach, gross
 from crossfade.core.evidence.latency import histogram
 from crossfade.core.evidence.pace import Pace, log_e_slower
 from crossfade.core.evidence.ratio import Floats
-from crossfade.core.evidence.reading import read
+from crossfade.core.evidence.reading import Reader, read
 from crossfade.core.evidence.state import EvidenceState, Tally, dump, load
 from crossfade.core.evidence.streams import Entries, Layout, Unit, layout_of
 from crossfade.core.evidence.sums import Arm, Cell, Tick
@@ -33,6 +33,7 @@ from crossfade.core.split import Version
 __all__ = [
     "EvidenceState",
     "GrossBreach",
+    "Reader",
     "absorb",
     "begin",
     "dump",

@@ -92,6 +92,30 @@ def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
     )
 
 
+class Reader:
+    """Reads the book of one plan as `read` does, and gives the last observation again while it can't be another.
+
+    Between two ticks nothing but blindness changes with time, and the words that say how long ago a breach began.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._state: EvidenceState | None = None
+        """Which the last observation was read from; None where time alone may change it."""
+        self._seen = Observation()
+
+    def __call__(self, state: EvidenceState, now: float) -> Observation:
+        """Return what is known at `now` (plan time)."""
+        if state is self._state:
+            blind = watch.blindness(self._plan, state.watch, phase=state.phase, now=now)
+            if blind == self._seen.blind:
+                return self._seen
+        self._seen = read(self._plan, state, now)
+        timeless = state.watch.last_end is not None and all(r.onset is None for r in self._seen.readings.values())
+        self._state = state if timeless else None
+        return self._seen
+
+
 def _reading(look: _Look, metric: Metric) -> Reading:
     match metric.kind:
         case MetricKind.BREAKER:

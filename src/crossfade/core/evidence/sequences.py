@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from crossfade.core.evidence.sums import BINS, bin_upper_ms
 
 RATIO_GRID: Floats = np.exp(np.linspace(-math.log(20), math.log(20), 33))
 """Ratios (V2's rate over V1's) at which a phase's likelihood is kept, 0.05 .. 20."""
+
+REMEMBERED = 16_384
+"""Intervals remembered: a process looks at each rollout's every second, and their counts change every ten."""
 
 QUANTILE_WEIGHT = 200.0
 """How many observations the mixture's prior is worth: narrowest at some thousand answers."""
@@ -26,6 +30,7 @@ def log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def rate_interval(k: float, n: float, alpha: float) -> tuple[float, float]:
     """Return the ends of a confidence sequence for a rate, from k bad of n (both may be fractions of a count).
 
@@ -86,6 +91,7 @@ def quantile_interval(histogram: Floats, q: float, alpha: float) -> tuple[float,
     )
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _count_band(n: float, q: float, alpha: float) -> tuple[float, float]:
     """Return the least and greatest count below the true quantile that n observations don't rule out."""
     a, b = QUANTILE_WEIGHT * q, QUANTILE_WEIGHT * (1 - q)
