@@ -22,6 +22,7 @@ from crossfade.core.gates import checklist
 from crossfade.core.machine import State
 from crossfade.core.notices import Ledger, Notice, Status
 from crossfade.core.observation import Observation
+from crossfade.core.places import webhook_url
 from crossfade.core.plan import Kept, NoticeRule
 from crossfade.engine.controller import Controller
 from crossfade.errors import (
@@ -86,7 +87,7 @@ def allowed_by(text: str) -> Allowed:
 def page_of(rollout: str, public_url: str, listening: str) -> str:
     """Return the address of a rollout's page; UsageError where the setting is none."""
     try:
-        base = notices.webhook_url(public_url) if public_url else listening
+        base = webhook_url(public_url) if public_url else listening
     except ValueError:
         raise UsageError(f"--public-url is such as https://rollouts.example.org, not {public_url!r}") from None
     return f"{base.rstrip('/')}/rollouts/{quote(rollout)}"

@@ -10,15 +10,12 @@ The same history makes the same notices with the same ids, on whatever machine a
 
 from __future__ import annotations
 
-import base64
-import binascii
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -37,9 +34,6 @@ WAITING_MAX = 100
 SENTENCE_MAX = 1000
 """Characters of a sentence: people's reasons are in it."""
 _ID_BYTES = 16
-_URL_MAX = 2000
-_KEY_BYTES = (24, 64)
-"""Least and most of a signing key, by Standard Webhooks."""
 
 _TOLD_OVER = frozenset(
     {NoticeKind.HOLD, NoticeKind.BLIND, NoticeKind.ALERT, NoticeKind.BREAKER_OPEN, NoticeKind.PAUSED}
@@ -125,59 +119,6 @@ class Status:
     approvals: int = 0
     """People who have approved leaving it."""
     breakers: Mapping[str, BreakerReading] = field(default_factory=dict)
-
-
-# ── where to ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def webhook_url(text: str) -> str:
-    """Return an address that notices can be posted to; ValueError where it is none."""
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and len(text) <= _URL_MAX
-        good = good and text.isascii() and text.isprintable() and " " not in text and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError("is no address to post to; write one such as https://example.org/notices")
-    if "@" in parts.netloc:
-        raise ValueError("holds a user name or password; leave them out, notices are signed instead")
-    return text
-
-
-def signing_key(text: str) -> bytes:
-    """Return the key in a Standard Webhooks secret, `whsec_` and base64; ValueError where it is none."""
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    least, most = _KEY_BYTES
-    if not text.startswith("whsec_") or not least <= len(key) <= most:
-        raise ValueError(
-            f"is no secret of a webhook; make one of {least} to {most} bytes: "
-            'echo "whsec_$(head -c 32 /dev/urandom | base64)"'
-        )
-    return key
-
-
-def apprise_urls(text: str) -> tuple[str, ...]:
-    """Return the URLs in a text, one a line, blank lines and those that begin with # aside; ValueError for none."""
-    lines = tuple(line.strip() for line in text.splitlines())
-    urls = tuple(line for line in lines if line and not line.startswith("#"))
-    if not urls or not all("://" in url for url in urls):
-        raise ValueError("holds no URLs of apprise, one a line, such as mailto://... or slack://...")
-    return urls
-
-
-def masked(url: str) -> str:
-    """Return a URL as it may be shown: scheme, host and port; what follows often is a secret."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(an address that can't be read)"
-    rest = "/..." if parts.path.strip("/") or parts.query else ""
-    return f"{parts.scheme}://{parts.hostname or '...'}{port}{rest}"
 
 
 # ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────

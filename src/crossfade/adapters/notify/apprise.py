@@ -12,7 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from crossfade.core.notices import Notice, apprise_urls
+from crossfade.core.notices import Notice
+from crossfade.core.places import apprise_urls
 from crossfade.core.plan import NoticeKind
 from crossfade.errors import NoticeRefusedError, NotTakenError
 

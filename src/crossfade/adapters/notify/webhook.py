@@ -22,7 +22,8 @@ import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from crossfade.adapters.notify.addresses import Allowed, not_public
-from crossfade.core.notices import Notice, masked, signing_key, webhook_url
+from crossfade.core.notices import Notice
+from crossfade.core.places import masked, signing_key, webhook_url
 from crossfade.errors import NoticeRefusedError, NotTakenError
 
 TIMEOUT_S = 10.0

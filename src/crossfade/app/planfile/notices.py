@@ -10,7 +10,7 @@ from pathlib import Path
 from crossfade.app.planfile import quantities
 from crossfade.app.planfile.fields import Field, Section
 from crossfade.app.planfile.source import Entries, Items, read_text
-from crossfade.core.notices import apprise_urls, signing_key, webhook_url
+from crossfade.core.places import apprise_urls, signing_key, webhook_url
 from crossfade.core.plan import Kept, NoticeKind, NoticeRule
 from crossfade.errors import PlanError
 

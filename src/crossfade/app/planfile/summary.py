@@ -11,7 +11,7 @@ from crossfade.app.planfile.lint import lint, population
 from crossfade.app.planfile.metrics import say
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.core.deprecation import v1_headers
-from crossfade.core.notices import masked
+from crossfade.core.places import masked
 from crossfade.core.plan import (
     Comparison,
     ContractDocuments,
