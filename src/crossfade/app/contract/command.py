@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
+from crossfade.app.commands import say
 from crossfade.app.contract.reading import Read, read, shown
 from crossfade.app.planfile import load_plan
 from crossfade.core.contract.compare import Prefixes, compare, prefixes_of
@@ -48,7 +46,7 @@ def run_contract(options: ContractOptions, output: str) -> int:
         raise UsageError(f"{held.place(error.spot)}: {error}") from None
     result = exempt(findings, asked.exemptions)
     data = as_data(v1, v2, result)
-    click.echo(json.dumps(data, indent=2) if output == "json" else as_text(data))
+    say(output, data, as_text(data))
     return 1 if result.breaks else 0
 
 
