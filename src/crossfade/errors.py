@@ -7,6 +7,8 @@ CrossfadeError
 │   └── ChangedError      it has changed since the caller looked; look again
 ├── UnreachableError      nobody answered: controller, proxy or store                    exit code 4
 │   └── ProxyUnreachableError
+├── NotReachedError       what was waited for has not come in time                  exit code 5
+├── OutOfReachError       what was waited for can't come any more                   exit code 6
 ├── ProxyError            the proxy answered, and not as asked
 │   ├── ProxyRefusedError its configuration or a value was refused; retrying won't help
 │   ├── ReadBackError     what was read back differs from what was set
@@ -80,6 +82,18 @@ class UnreachableError(CrossfadeError):
 
 class ProxyUnreachableError(UnreachableError):
     """The proxy's control socket did not answer."""
+
+
+class NotReachedError(CrossfadeError):
+    """What was waited for has not come in time; it still may."""
+
+    exit_code = 5
+
+
+class OutOfReachError(CrossfadeError):
+    """What was waited for can't come any more, unless a person begins anew."""
+
+    exit_code = 6
 
 
 class ProxyError(CrossfadeError):

@@ -1,7 +1,7 @@
 """The `crossfade` command. Only click is imported at the start: help and errors must be there at once.
 
 Exit codes: 0 done · 1 failed · 2 the plan or the command is wrong · 3 the rollout is in another state than
-assumed · 4 nobody answered.
+assumed · 4 nobody answered · 5 what was waited for has not come in time · 6 it can't come any more · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,34 +14,12 @@ from typing import Any, TypeVar
 
 import click
 
+from crossfade.app.terminal import options
+from crossfade.app.terminal.cli import add_looking
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_OUTPUT = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="For people or for programs."
-)
-_STATE = click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    envvar="CROSSFADE_STATE",
-    default=".crossfade",
-    show_default=True,
-    help="Folder that holds one folder per rollout.",
-)
-
-
-def _elsewhere(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    """Keep where a controller elsewhere answers, for whatever the command asks of it."""
-    ctx.meta["crossfade.url"] = value
-
-
-_URL = click.option(
-    "--url",
-    envvar="CROSSFADE_URL",
-    expose_value=False,
-    callback=_elsewhere,
-    help="A controller elsewhere, such as https://HOST:8090; CROSSFADE_TOKEN or CROSSFADE_TOKEN_FILE has its token.",
-)
-_ROLLOUT = click.argument("rollout", required=False)
+_OUTPUT, _STATE, _URL, _ROLLOUT = options.OUTPUT, options.STATE, options.URL, options.ROLLOUT
 _REASON = click.option("--reason", default="", help="Kept in the history.")
 _PLAN = click.argument("plan", type=click.Path(path_type=Path))
 _ALLOW_PRIVATE = click.option(
@@ -80,7 +58,10 @@ class _Group(click.Group):
 
             if not isinstance(error, CrossfadeError):
                 raise
-            click.echo(str(error) if error.exit_code == 2 else f"crossfade: {error}", err=True)
+            from crossfade.app.terminal.escaped import escaped
+
+            told = escaped(str(error), keep="\n")
+            click.echo(told if error.exit_code == 2 else f"crossfade: {told}", err=True)
             sys.exit(error.exit_code)
 
 
@@ -114,8 +95,8 @@ def schema() -> None:
 @main.command()
 @click.argument("user")
 @click.option("--plan", type=click.Path(path_type=Path), help="Answer from a plan file, for each of its phases.")
-@click.option("--phase", help="Only this phase of the plan file.")
-@click.option("--rollout", help="Which rollout, where several are kept.")
+@options.phase("Only this phase of the plan file.")
+@options.ROLLOUT_NAMED
 @_STATE
 @_URL
 @_OUTPUT
@@ -312,43 +293,7 @@ def demo(**options: Any) -> None:
 
 # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-
-@main.command()
-@_ROLLOUT
-@_STATE
-@_URL
-@_OUTPUT
-def status(rollout: str | None, state: Path, output: str) -> None:
-    """Tell where a rollout is: phase, gates as a checklist, last decision."""
-    from crossfade.app import commands
-
-    commands.status(rollout, state, output)
-
-
-@main.command()
-@_ROLLOUT
-@_STATE
-@_URL
-@_OUTPUT
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many decisions.")
-def why(rollout: str | None, state: Path, output: str, count: int) -> None:
-    """Tell why: the latest decisions, each in one sentence."""
-    from crossfade.app import commands
-
-    commands.why(rollout, state, output, count)
-
-
-@main.command()
-@_ROLLOUT
-@_STATE
-@_URL
-@_OUTPUT
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this revision.")
-def events(rollout: str | None, state: Path, output: str, after: int) -> None:
-    """List what happened to a rollout."""
-    from crossfade.app import commands
-
-    commands.events(rollout, state, output, after)
+add_looking(main)
 
 
 _DATABASE = click.option(
@@ -486,7 +431,7 @@ _verb("abort", "Put everybody on V1 and end the rollout for good.")
 @_URL
 @_OUTPUT
 @_REASON
-@click.option("--phase", help="Start again in this phase; default: the one that was rolled back.")
+@options.phase("Start again in this phase; default: the one that was rolled back.")
 def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str | None) -> None:
     """Start again after a rollback, with the same assignment and new evidence."""
     from crossfade.app import commands

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,8 @@ _BY_STATUS: dict[int, type[CrossfadeError]] = {
 }
 _TOKEN, _TOKEN_FILE = "CROSSFADE_TOKEN", "CROSSFADE_TOKEN_FILE"
 _API = "/api/v1"
+SILENT_S = 40.0
+"""Real seconds without a line after which a stream is given up; the controller gives a sign of life every 15."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,17 @@ class Client:
             limit -= len(page["items"])
             following = page["next"]
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """Yield the lines of an answer that goes on, as they come; UnreachableError where it breaks off.
+
+        It ends where the controller ends it, and breaks off where nothing is heard for longer than its signs of life.
+        """
+        with self._answer("GET", self._path(path), None, SILENT_S) as answer:
+            try:
+                yield from answer
+            except (OSError, ValueError, HTTPException) as error:
+                raise UnreachableError(f"the controller at {self.url} is not heard any more ({error})") from None
+
     def general(self, method: str, path: str, body: dict[str, object] | None = None) -> Any:
         """Ask something that is about no rollout."""
         return self._call(method, _API + path, body)
@@ -130,22 +144,30 @@ class Client:
         return f"{_API}/rollouts/{quote(self._rollout, safe='')}{path}"
 
     def _call(self, method: str, path: str, body: dict[str, object] | None) -> Any:
-        target = self._target
+        try:
+            with self._answer(method, path, body, self._timeout_s) as answer:
+                return json.load(answer)
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._silent(error) from None
+
+    def _answer(self, method: str, path: str, body: dict[str, object] | None, timeout_s: float) -> Any:
         request = urllib.request.Request(  # noqa: S310 - http and https only
-            target.url + path,
+            self._target.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {target.token}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self._target.token}", "Content-Type": "application/json"},
         )
         try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
-                return json.load(answer)
+            return self._opener.open(request, timeout=timeout_s)
         except urllib.error.HTTPError as error:
             raise _problem(error) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            who = f"the controller of {target.rollout}" if target.rollout else "the controller"
-            raise UnreachableError(f"{who} does not answer at {target.url} ({reason}); {target.advice}") from None
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: Exception) -> UnreachableError:
+        target, reason = self._target, getattr(error, "reason", error)
+        who = f"the controller of {target.rollout}" if target.rollout else "the controller"
+        return UnreachableError(f"{who} does not answer at {target.url} ({reason}); {target.advice}")
 
 
 def _trusting(ca: str) -> ssl.SSLContext:

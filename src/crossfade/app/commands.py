@@ -14,6 +14,7 @@ import click
 from crossfade.app import render
 from crossfade.app.client import Client, local_target, remote_target
 from crossfade.app.control import find_folder, read_control
+from crossfade.app.terminal.escaped import escaped
 from crossfade.errors import CrossfadeError, UnreachableError, UsageError
 
 _LOOK_S = 0.25
@@ -22,11 +23,19 @@ URL = "crossfade.url"
 
 
 def say(output: str, data: Any, text: str) -> None:
-    """Print what a command has to say, for people or for programs."""
-    click.echo(json.dumps(data, indent=2, default=str) if output == "json" else text)
+    """Print what a command has to say, for people or for programs; nothing in it acts on the terminal."""
+    if output == "json":
+        click.echo(json.dumps(data, indent=2, default=str))
+    elif output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(json.loads(json.dumps(data, default=str)), sort_keys=False), nl=False)
+    else:
+        click.echo(escaped(text, keep="\n"))
 
 
-def _client(rollout: str | None, state: Path) -> Client:
+def client_of(rollout: str | None, state: Path) -> Client:
+    """Return the controller that is meant: --url's, or the one of this machine; UsageError or UnreachableError."""
     remote = elsewhere(rollout)
     return remote or Client(local_target(read_control(find_folder(state, rollout))))
 
@@ -59,7 +68,7 @@ def whois(user: str, *, plan: Path | None, phase: str | None, state: Path, rollo
     if plan is None:
         if phase is not None:
             raise UsageError("--phase goes with --plan; without it the answer is about the phase the rollout is in")
-        answer = _client(rollout, state).get(f"/users/{_quoted(user)}")
+        answer = client_of(rollout, state).get(f"/users/{_quoted(user)}")
         say(output, answer, render.whois([answer]))
         return
     from crossfade.app import views
@@ -80,15 +89,9 @@ def _quoted(user: str) -> str:
     return quote(user, safe="", errors="surrogateescape")
 
 
-def status(rollout: str | None, state: Path, output: str) -> None:
-    """Print where a rollout is."""
-    data = _client(rollout, state).get("")
-    say(output, data, render.status(data))
-
-
 def dashboard(rollout: str | None, state: Path, output: str) -> None:
     """Print where the rollout's page is, with a code that logs in once."""
-    client = _client(rollout, state)
+    client = client_of(rollout, state)
     code = client.general("POST", "/login-codes", {})
     name = client.get("")["rollout"]
     # Behind the #, a code is sent to no server by itself and written into no log.
@@ -96,23 +99,11 @@ def dashboard(rollout: str | None, state: Path, output: str) -> None:
     say(output, {"url": url, "expires_s": code["expires_s"]}, url)
 
 
-def why(rollout: str | None, state: Path, output: str, count: int) -> None:
-    """Print the latest decisions."""
-    data = list(_client(rollout, state).pages(f"/decisions?limit={min(count, 50)}", count))
-    say(output, data, render.decisions(data))
-
-
-def events(rollout: str | None, state: Path, output: str, after: int) -> None:
-    """Print the history."""
-    data = list(_client(rollout, state).pages(f"/events?after={after}&limit=1000", 1_000_000))
-    say(output, data, render.events(data))
-
-
 def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, **more: str | None) -> None:
     """Ask the controller for something and print where the rollout is then."""
     body: dict[str, object] = {"by": person(), "reason": reason}
     body |= {key: value for key, value in more.items() if value is not None}
-    client = _client(rollout, state)
+    client = client_of(rollout, state)
     data = client.post(f"/{name}", body)
     if name == "drill":
         data = _drilled(client, data)
@@ -165,7 +156,7 @@ def post_outcomes(file: Path, rollout: str | None, state: Path, output: str) -> 
     """Post a file's outcomes and print what became of them."""
     from crossfade.app import posting
 
-    fates = posting.post(file, _client(rollout, state))
+    fates = posting.post(file, client_of(rollout, state))
     say(output, dict(fates), ", ".join(f"{count:,} {fate}" for fate, count in fates.items()))
 
 

@@ -27,7 +27,7 @@ def status(data: dict[str, Any]) -> str:
     lines = [
         f"{data['rollout']}: {data['state'].upper().replace('_', ' ')}{held}",
         f"Phase     {phase['index'] + 1} of {phase['count']}, {phase['name']}, since {moment(phase['since'])}",
-        f"Split     {_split(data)}",
+        _wrapped(_split(data), " " * 10, "Split     "),
         f"Requests  V1 {data['requests']['v1']:,}, V2 {data['requests']['v2']:,} in this phase",
         *_nodes(data["nodes"]),
     ]
@@ -55,32 +55,14 @@ def _split(data: dict[str, Any]) -> str:
 
 
 def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
-    return [f"Proxy     {n['node']}: {'serving' if n['reachable'] else n['error']}" for n in nodes]
+    return [
+        _wrapped(f"{n['node']}: {'serving' if n['reachable'] else n['error']}", " " * 10, "Proxy     ") for n in nodes
+    ]
 
 
 def _gate(gate: dict[str, Any]) -> str:
     left = "" if not gate["left_s"] else f" (about {duration(gate['left_s'])} left)"
     return _wrapped(f"{gate['evidence']}{left}", " " * 6, f"  {_MARKS[gate['verdict']]} {gate['gate']}: ")
-
-
-def decisions(data: list[dict[str, Any]]) -> str:
-    """Return the latest decisions, newest first."""
-    if not data:
-        return "nothing has been decided yet"
-    return "\n".join(_wrapped(str(d["sentence"]), " " * 21, f"{moment(d['at'])}  ") for d in data)
-
-
-def events(data: list[dict[str, Any]]) -> str:
-    """Return the history, oldest first."""
-    return "\n".join(
-        _wrapped(_fields(event["data"]), " " * 26, f"{event['revision']:>4} {moment(event['at'])}  {event['kind']} ")
-        for event in data
-    )
-
-
-def _fields(data: dict[str, Any]) -> str:
-    parts = [f"{key}={value}" for key, value in data.items() if value not in ("", None, {}, [])]
-    return ", ".join(parts) or "."
 
 
 def after_verb(name: str, data: dict[str, Any]) -> str:

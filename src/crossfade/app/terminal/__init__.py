@@ -1,0 +1,1 @@
+"""What people read and steer a rollout by, at a terminal."""

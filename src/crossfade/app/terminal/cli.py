@@ -1,0 +1,125 @@
+"""The commands that look, as click has them. What they do is imported when they are called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfade.app.terminal.options import METRIC, OUTPUT, ROLLOUT, STATE, URL, rollouts
+
+
+def add_looking(main: click.Group) -> None:
+    """Add them."""
+    for command in (status, why, events, metrics, wait, completion):
+        main.add_command(command)
+
+
+@click.command()
+@ROLLOUT
+@STATE
+@URL
+@OUTPUT
+def status(rollout: str | None, state: Path, output: str) -> None:
+    """Tell where a rollout is: phase, gates as a checklist, last decision; -o wide: metrics too."""
+    from crossfade.app.terminal import commands
+
+    commands.status(rollout, state, output)
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[ROLLOUT] [DECISION]", shell_complete=rollouts)
+@STATE
+@URL
+@OUTPUT
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many decisions.")
+def why(words: tuple[str, ...], state: Path, output: str, count: int) -> None:
+    """Tell why: the latest decisions, each in one sentence, or DECISION by its number with all it rested on."""
+    from crossfade.app.terminal import commands
+
+    rollout, decision = _rollout_and_number(words)
+    commands.why(rollout, state, output, count, decision)
+
+
+def _rollout_and_number(words: tuple[str, ...]) -> tuple[str | None, int | None]:
+    """Return which rollout and which decision are meant: a number alone, or one after a name, is the decision."""
+    names = words[:-1] if words and words[-1].isascii() and words[-1].isdigit() else words
+    if len(names) > 1:
+        raise click.UsageError("one rollout, and after it the number of a decision")
+    return (names[0] if names else None), (int(words[-1]) if len(names) < len(words) else None)
+
+
+@click.command()
+@ROLLOUT
+@STATE
+@URL
+@OUTPUT
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, through restarts, until Ctrl-C.")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this revision.")
+@click.option("--since", metavar="DURATION", help="Only of the last 15m, 2h or 3d of plan time.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many, the latest.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only of this kind, such as RolledBack; may be given again.",
+)
+def events(rollout: str | None, state: Path, output: str, **asked: Any) -> None:
+    """List what happened to a rollout."""
+    from crossfade.app.terminal import commands
+
+    _ending_by_hand(lambda: commands.events(rollout, state, output, **asked))
+
+
+@click.command()
+@ROLLOUT
+@STATE
+@URL
+@OUTPUT
+@METRIC
+def metrics(rollout: str | None, state: Path, output: str, metric: str | None) -> None:
+    """Tell of each metric: V1, V2, their ratio with its confidence band, margin, evidence and sample."""
+    from crossfade.app.terminal import commands
+
+    commands.metrics(rollout, state, output, metric)
+
+
+@click.command()
+@ROLLOUT
+@STATE
+@URL
+@OUTPUT
+@click.option(
+    "--for",
+    "wanted",
+    required=True,
+    metavar="GOAL",
+    help="phase=NAME (or a later one), state=STATE, verdict=VERDICT, or gate='GATE' passing.",
+)
+@click.option("--timeout", metavar="DURATION", help="Real time, such as 2h; default: none.")
+def wait(rollout: str | None, state: Path, output: str, wanted: str, timeout: str | None) -> None:
+    """Wait until a rollout has come to GOAL: 0 it has, 5 not in time, 6 it can't any more."""
+    from crossfade.app.terminal import commands
+
+    _ending_by_hand(lambda: commands.wait(rollout, state, output, wanted, timeout))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes SHELL complete commands, rollouts, phases, metrics and files."""
+    from crossfade.app.terminal import commands
+
+    commands.completion(shell)
+
+
+def _ending_by_hand(run: Callable[[], None]) -> None:
+    """Run what goes on until Ctrl-C, which ends it with 130."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
