@@ -17,7 +17,7 @@ from tests.adapters.haproxy_origin import free_port
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "your-own-api.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITHIN_S = 150
+WITHIN_S = 400
 
 
 @pytest.fixture

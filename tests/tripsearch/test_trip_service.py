@@ -244,6 +244,7 @@ def test_a_killed_provider_is_a_failure_and_its_return_a_recovery(start: Starter
 
 
 @pytest.mark.slow
+@pytest.mark.slow  # alone: between the provider's 2000 ms and the deadline of 2100 ms there is little room
 def test_the_profile_as_written_shows_the_plans_figures(start: Starter) -> None:
     """R7: about 2000 ms with slow weather, 2100 ms when it misses the deadline, 75 ms with the breaker open."""
     weather = start.start("weather-provider", "--profile", "as-written")
