@@ -79,7 +79,7 @@ async def test_a_chat_that_hangs_is_let_go_of_and_not_asked_twice(receiver: Rece
         await apprise.send(NOTICE)
     with pytest.raises(NotTakenError, match="still hangs"):
         await apprise.send(NOTICE)
-    await asyncio.wait_for(apprise.close(), 1.0)
+    await asyncio.wait_for(apprise.close(), 4.0)
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

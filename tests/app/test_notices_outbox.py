@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.adapters.receiver import receiving
 
-from crossfade.adapters.notify import Allowed
+from crossfade.adapters.notify import Allowed, Webhook
 from crossfade.adapters.system import SystemClock
 from crossfade.app import notices as app
 from crossfade.app.meters import Meters
@@ -154,17 +155,23 @@ async def test_a_receiver_that_was_away_gets_all_of_it_after_a_restart() -> None
     assert ids[1] == ids[2] != ids[0]
 
 
-async def test_a_receiver_that_hangs_delays_neither_ticks_nor_a_rollback_nor_other_rules() -> None:
+async def test_a_receiver_that_hangs_delays_neither_ticks_nor_a_rollback_nor_other_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "SEND_S", 3600.0)
     async with receiving([None]) as hanging, receiving() as well:
         rules = (rule("slow", hanging.url), rule("quick", well.url))
         stage = Stage(rules)
         controller = await stage.controller()
-        hooks = [app.notifier_of(told, LOOPBACK, SystemClock().now) for told in rules]
+        hooks = [
+            Webhook(partial(str, one.url), secret=None, allowed=LOOPBACK, now=SystemClock().now, timeout_s=3600.0)
+            for one in (hanging, well)
+        ]
         async with stage.telling(controller, *hooks) as outbox:
             await until(lambda: outbox.tellings[0].ledger.revision)
             await controller.pause("ada", "lunch")
             await hanging.wait(1)
-            async with asyncio.timeout(5):  # the receiver would keep us for ten, again and again
+            async with asyncio.timeout(30):  # the receiver would keep us for an hour
                 for _ in range(20):
                     await controller.tick()
                 await controller.rollback("ada", "it looks odd")
