@@ -75,7 +75,6 @@ class _App:
     clock: SystemClock
     leadership: Leadership
     carried: Carried
-    traces: Traces | None
     fault: Exception | None = None
     """What ended it; None while nothing did."""
 
@@ -138,7 +137,8 @@ async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop
     tokens = FileTokens(settings.state / TOKENS_FILE)
     listening = listen(settings, await tokens.tokens(), SystemClock().now())
     shared = SqlStore(settings.database) if settings.database else None
-    apps = [_assemble(plan, path, settings, listening.url, shared) for plan, path in plans]
+    traces = traces_wanted()
+    apps = [_assemble(plan, path, settings, listening.url, shared, traces=traces) for plan, path in plans]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -150,6 +150,8 @@ async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop
         await asyncio.gather(*(_end(app, stop_proxy=stop_proxy) for app in apps))
         for app in apps:
             await app.store.close()
+        if traces is not None:
+            traces.close()
 
 
 async def _begin(apps: Sequence[_App], settings: Settings) -> None:
@@ -206,7 +208,9 @@ def _make_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlStore | None) -> _App:
+def _assemble(
+    plan: Plan, path: Path, settings: Settings, url: str, shared: SqlStore | None, *, traces: Traces | None
+) -> _App:
     folder = settings.folder(plan.name).resolve()
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
     key = _kept_key(folder / TELEMETRY_KEY)
@@ -221,7 +225,6 @@ def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlS
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
     lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
     proxy.attendance.attended = lambda: lease.over is None
-    traces = traces_wanted()
     meters = Meters(clock.monotonic, None if traces is None else partial(traces.span, rollout=plan.name))
     parts = Parts(
         store=store,
@@ -259,7 +262,7 @@ def _assemble(plan: Plan, path: Path, settings: Settings, url: str, shared: SqlS
         meters=meters,
         outbox=outbox,
     )
-    return _App(plan, path, folder, switch, store, clock, leadership, carried, traces)
+    return _App(plan, path, folder, switch, store, clock, leadership, carried)
 
 
 def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings, url: str) -> Outbox:
@@ -349,8 +352,6 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     await app.leadership.end(stop_proxy=stop_proxy)
     if app.carried.outbox is not None:
         await app.carried.outbox.close()
-    if app.traces is not None:
-        app.traces.close()
     if led and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
         if app.plan.unattended.rollback:
