@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"

@@ -7,6 +7,7 @@ carries the generation of its writer's lease, and is refused in the same transac
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +31,8 @@ from crossfade.ports import Lease, Record, StoredEvent
 
 KEPT_DECISIONS = 10_000
 """Decisions kept per rollout; older ones are let go."""
+PACKING = 1
+"""How hard ticks are compressed: a third of the size in a tenth of a millisecond; harder gains little more."""
 
 _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
@@ -324,8 +327,8 @@ class SqlStore:
 
     def _tick(self, data: bytes, what: str) -> Tick:
         try:
-            return decode_tick(data)
-        except ValueError as error:
+            return decode_tick(data if data.startswith(b"{") else zlib.decompress(data))
+        except (ValueError, zlib.error) as error:
             raise self._database.damaged(f"{what} can't be read: {error}") from None
 
     def _loads(self, text: str, what: str) -> dict[str, object]:
@@ -372,7 +375,7 @@ def _tick_row(rollout: str, kept: KeptTick) -> dict[str, object]:
     return {
         "rollout": rollout,
         "number": kept.tick.number,
-        "data": encode_tick(kept.tick),
+        "data": zlib.compress(encode_tick(kept.tick), PACKING),
         "revision": kept.revision,
         "previous": kept.previous,
     }
