@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -247,3 +248,26 @@ async def test_a_follower_with_another_plan_is_refused() -> None:
     other = Controller(replace(PLAN, digest="two"), b.controller._parts)
     with pytest.raises(ConflictError, match="another version of the plan"):
         await other.follow("a leads")
+
+
+async def test_what_is_asked_of_a_follower_while_it_takes_over_is_done_after_it_has_begun() -> None:
+    world, a, b = await opened()
+    await a.lead()
+    assert not await b.lease.look()
+    await b.controller.follow(b.lease.leader)
+    world.clock.move(LASTS_S)
+    assert await b.lease.look()
+    original, asked = world.store.events, []
+
+    async def meanwhile(*arguments: Any) -> Any:
+        setattr(world.store, "events", original)  # noqa: B010 - a method is replaced
+        asked.append(asyncio.create_task(b.controller.promote("ada", "")))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return await original(*arguments)
+
+    setattr(world.store, "events", meanwhile)  # noqa: B010 - a method is replaced
+    await b.controller.start()
+    await asyncio.gather(*asked)
+    kinds = [event.kind for event in await world.store.events("trips")]
+    assert kinds[-4:] == ["ControllerStarted", "SplitApplied", "PhasePromoted", "SplitApplied"]

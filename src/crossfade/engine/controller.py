@@ -208,8 +208,18 @@ class Controller:
         Raises ConflictError where the rollout was started from another plan, StoreError where its history can't
         be read, ProxyError where the proxy refuses to start.
         """
+        async with self._acting:  # whoever asks for something meanwhile acts on what has begun then
+            fresh = await self._begin()
+            await self._parts.proxy.start()
+            self.nodes = await self._parts.proxy.observe()
+            await self._tell_unattended()
+            if not fresh and await self._found_rolled_back():
+                return
+            await self._assert_wanted()
+
+    async def _begin(self) -> bool:
+        """Load the history and record that we act now, which nobody may before; tell whether the rollout is new."""
         journal, now = self._journal, self._now()
-        self.fenced, self.following = None, False
         self._unsaved, self._unkept = [], []
         await journal.load()
         journal.check_digest(self.plan.digest)
@@ -222,14 +232,9 @@ class Controller:
             await journal.record(started)
         else:
             await journal.record(e.ControllerStarted(at=now, speed=self._speed, by=self._holder))
+        self.fenced, self.following = None, False
         await self._load_evidence(fresh, now)
-        await self._parts.proxy.start()
-        async with self._acting:
-            self.nodes = await self._parts.proxy.observe()
-            await self._tell_unattended()
-            if not fresh and await self._found_rolled_back():
-                return
-            await self._assert_wanted()
+        return fresh
 
     async def follow(self, leader: str) -> None:
         """Look on while `leader` acts: read the history and ask the proxy; of the verbs only a rollback does something.
