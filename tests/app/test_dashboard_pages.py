@@ -272,6 +272,25 @@ def test_the_keyboard_alone_rolls_back_and_only_with_the_name(shown: Shown, page
     page.wait_for_selector(".badge.running")
 
 
+@pytest.mark.parametrize("width", [1200, 375])
+def test_the_api_describes_itself_without_another_host(shown: Shown, page: Page, width: int) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{shown.url}/docs")
+    document = page.request.get(f"{shown.url}/openapi.json").json()
+    wanted = {(m.upper(), path) for path, methods in document["paths"].items() for m in methods}
+    told = {tuple(text.split()[:2]) for text in page.locator("summary").all_inner_texts()}
+    assert told == wanted
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    for link in page.locator("a[href^='#schema-']").all():
+        assert page.locator(f"[id='{(link.get_attribute('href') or '')[1:]}']").count() == 1
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert all(url.startswith((f"{shown.url}/", "data:")) for url in asked)
+
+
 def test_a_link_with_a_code_logs_in_once(shown: Shown, browser: Browser) -> None:
     local = Caller(name="local", role=Role.ADMIN, digest=digest_of(TOKEN), local=True)
     code = shown.served.access.offer_code(local)

@@ -23,7 +23,7 @@ from crossfade.core.access import Role
 
 def make_api(served: Served) -> FastAPI:
     """Return the API and the pages of all rollouts of a process; every path below /api wants a token or a session."""
-    app = FastAPI(title="Crossfade", version="1", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Crossfade", version="1", docs_url=None, redoc_url=None)
     app.state.served = served
     add_problems(app)
     add_login(app, served)

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
-from crossfade.app.dashboard import model
+from crossfade.app.dashboard import model, reference
 from crossfade.app.web.access import Caller
 from crossfade.app.web.served import Carried, Named, Served
 from crossfade.core.access import Role
@@ -106,6 +106,7 @@ def add_dashboard(app: FastAPI, served: Served) -> None:
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     router = APIRouter(include_in_schema=False)
     _add_login(router)
+    _add_reference(router, app)
     _add_list(router, served)
     _add_pages(router)
     _add_rollout(router)
@@ -116,6 +117,15 @@ def _add_login(router: APIRouter) -> None:
     @router.get("/login")
     async def login() -> Response:
         return HTMLResponse(_templates().get_template("login.html").render(), headers=_SECURITY)
+
+
+def _add_reference(router: APIRouter, app: FastAPI) -> None:
+    @router.get("/docs")
+    async def docs() -> Response:
+        document = app.openapi()
+        parts = {"operations": reference.operations(document), "schemas": reference.schemas(document)}
+        text = _templates().get_template("reference.html").render(text=document["info"]["description"], **parts)
+        return HTMLResponse(text, headers=_SECURITY)
 
 
 def _add_list(router: APIRouter, served: Served) -> None:
