@@ -5,25 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from fastapi import Response
 
+from crossfade.app.web.once import Once
 from crossfade.core import events as e
 from crossfade.core.decide import RollBack
 from crossfade.core.plan import AssignmentRule
 from crossfade.core.split import Version, assign
+from crossfade.engine import drill
 from crossfade.engine.apply import apply, wanted_state
 from crossfade.engine.controller import Controller
 from crossfade.engine.journal import Journal
+from crossfade.engine.lease import LeaseKeeper
 from crossfade.engine.rollback import RollbackReport
 from crossfade.errors import CrossfadeError
-from crossfade.ports import NodeState, ProxyState
+from crossfade.ports import Lease, NodeState, ProxyState
 from crossfade.testing.proxy import FakeProxy
 from crossfade.testing.simulator import Cast, simulate, watch
+from crossfade.testing.store import MemoryStore
 
 FIXED = range(10)
 FRESH = 10
@@ -131,7 +136,7 @@ def with_journal(kind: type[Journal]) -> type[Controller]:
     class Faulty(Controller):
         def __init__(self, plan: Any, parts: Any, *, pace: Any = None, listeners: Sequence[Any] = ()) -> None:
             super().__init__(plan, parts, pace=pace, listeners=listeners)
-            self._journal = kind(parts.store, plan.name, listeners)
+            self._journal = kind(parts.store, plan.name, listeners, generation=lambda: self._lease_generation)
 
     return Faulty
 
@@ -147,13 +152,19 @@ class DrawsUsersAnew(FakeProxy):
 
 
 class NeverFenced(Controller):
-    """Goes on when another controller has taken over."""
+    """Goes on when another controller has taken over, whatever its lease."""
 
-    def _follow_history(self) -> None:
-        self._journal.taken_over = None
-        super()._follow_history()
+    def _must_not_be_fenced(self) -> None:
+        self._journal.taken_over = self.fenced = None
 
     def _notice_a_later_one(self) -> None:
+        return
+
+
+class HoldsNobody(MemoryStore):
+    """Takes writes from whoever had the lease before."""
+
+    def _must_hold(self, rollout: str, generation: int) -> None:
         return
 
 
@@ -165,6 +176,53 @@ class SaysYes(Controller):
             return await super().pause(by, reason, revision=revision)
         except CrossfadeError:
             return self.rollout
+
+
+class PassesDrillsUnseen(Controller):
+    """Takes every drill for one that has passed, and leaves everyone where they are."""
+
+    async def _begin_drill(self, reason: str, by: str) -> None:
+        now, load = self._now(), self._evidence.watch.load
+        began = drill.started(self.plan, self.rollout, load, now=now, by=by, reason=reason)
+        passed = e.DrillPassed(
+            at=now, phase=began.phase, name=began.name, took_s=0.0, last_v2_s=0.0, within_s=began.within_s,
+            lasted_s=1.0, nodes={"fake": "v1"},
+        )  # fmt: skip
+        await self._journal.record(began, passed)
+
+
+class RecordsBeforeItSets(Controller):
+    """Writes down that the proxy has confirmed the split, and then sets it."""
+
+    async def _assert_wanted(self) -> None:
+        wanted = wanted_state(self.plan, self.rollout)
+        if self.rollout.applied_generation != wanted.generation:
+            cohorts = dict(wanted.split.cohorts)
+            await self._journal.record(
+                e.SplitApplied(
+                    at=self._now(), generation=wanted.generation, everyone=wanted.split.everyone, cohorts=cohorts,
+                    killed=wanted.killed,
+                )
+            )  # fmt: skip
+        await super()._assert_wanted()
+
+
+class LosesTheLease(LeaseKeeper):
+    """Never asks for the lease that another one has let run out."""
+
+    def _can_be_had(self, seen: Lease | None, ended: str) -> bool:
+        return seen is None
+
+
+def with_lease(kind: type[LeaseKeeper]) -> type[Controller]:
+    """Return a controller that has another lease keeper's ways."""
+
+    class Faulty(Controller):
+        def __init__(self, plan: Any, parts: Any, *, pace: Any = None, listeners: Sequence[Any] = ()) -> None:
+            parts.lease.__class__ = kind
+            super().__init__(plan, parts, pace=pace, listeners=listeners)
+
+    return Faulty
 
 
 class GivesUp(Controller):
@@ -194,11 +252,26 @@ BREAKS: dict[str, tuple[Cast, set[str]]] = {
     "writes twice": (Cast(controller=with_journal(WritesTwice)), {watch.KEPT}),
     "counts without reading": (Cast(controller=with_journal(CountsWithoutReading)), {watch.FOLDS}),
     "draws users anew": (Cast(proxy=DrawsUsersAnew), {watch.STICKY}),
-    "is never fenced": (Cast(controller=NeverFenced), {watch.FENCED}),
+    "is never fenced": (Cast(controller=NeverFenced, store=HoldsNobody), {watch.FENCED}),
+    "never takes the lease over": (Cast(controller=with_lease(LosesTheLease)), {watch.LIVES}),
+    "passes drills unseen": (Cast(controller=PassesDrillsUnseen), {watch.DRILLED}),
+    "records before it sets": (Cast(controller=RecordsBeforeItSets), {watch.APPLIED}),
     "says yes": (Cast(controller=SaysYes), {watch.HONEST}),
     "gives up": (Cast(controller=GivesUp), {watch.LIVES}),
     "trips": (Cast(controller=Trips), {watch.THOUGHT_OF}),
 }
+
+
+@pytest.mark.slow
+def test_a_key_that_is_forgotten_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgets(_: Once, __: str, ___: str | None, ____: bytes, act: Callable[[], Awaitable[Response]]) -> Any:
+        return await act()
+
+    monkeypatch.setattr(Once, "answer", forgets)
+    monkeypatch.setattr(Once, "first_seen", lambda *_: None)
+    outcome = next((found for seed in range(WITHIN) if (found := simulate(seed)).rule), None)
+    assert outcome is not None
+    assert outcome.rule == watch.KEPT, str(outcome)
 
 
 @pytest.mark.slow

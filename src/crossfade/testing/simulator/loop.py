@@ -18,10 +18,18 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         super().__init__(_Idle(clock))
+        self.set_exception_handler(_pass_over_the_dead)
 
     def time(self) -> float:
         """Return the clock's monotonic seconds."""
         return self._clock.monotonic()
+
+
+def _pass_over_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of tasks that ended because their process was killed, and which nobody waited for any more."""
+    error = context.get("exception")
+    if error is None or isinstance(error, Exception):
+        loop.default_exception_handler(context)
 
 
 class _Idle(selectors.SelectSelector):

@@ -9,6 +9,7 @@ from crossfade.core.plan import (
     Api,
     AssignmentRule,
     Comparison,
+    DrillStep,
     Gate,
     GateKind,
     Guardrail,
@@ -28,12 +29,13 @@ USERS = (*BETA, *(f"user-{n}" for n in range(80)))
 """Users whose version is watched, each with an equal share of the traffic."""
 _STABLE = Gate(kind=GateKind.STABLE, text="stable for 2d", for_s=2 * DAY)
 _ON_TARGET = Gate(kind=GateKind.ON_TARGET, text="failure_rate on target", metric="failure_rate")
+_DRILLED = Gate(kind=GateKind.DRILL_PASSED, text="drill passed")
 _APPROVED = Gate(kind=GateKind.APPROVED, text="approved by a person")
 
 
-def _phase(name: str, everyone: int, beta: int, weeks: float, *gates: Gate) -> Phase:
+def _phase(name: str, everyone: int, beta: int, weeks: float, *gates: Gate, drill: DrillStep | None = None) -> Phase:
     split = Split(everyone=everyone, cohorts={"beta": beta})
-    return Phase(name=name, split=split, target=everyone, soak_s=weeks * WEEK, gates=gates, margin=2.0)
+    return Phase(name=name, split=split, target=everyone, soak_s=weeks * WEEK, gates=gates, margin=2.0, drill=drill)
 
 
 PLAN = Plan(
@@ -58,7 +60,7 @@ PLAN = Plan(
     ),
     phases=(
         _phase("canary", 500, 5000, 1),
-        _phase("early", 2500, 5000, 2, _STABLE),
+        _phase("early", 2500, 5000, 2, _STABLE, _DRILLED, drill=DrillStep(after_s=2 * DAY)),
         _phase("half", 5000, 5000, 1, _STABLE, _ON_TARGET),
         _phase("most", 7500, 10_000, 1, _STABLE),
         _phase("full", 10_000, 10_000, 1, _STABLE, _APPROVED),

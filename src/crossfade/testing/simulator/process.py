@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.plan import WEEK
+from crossfade.core.split import Version
 from crossfade.engine.controller import Controller, Pace, Parts
+from crossfade.engine.leadership import Leading
+from crossfade.engine.lease import LeaseKeeper
 from crossfade.errors import CrossfadeError, UnreachableError
 from crossfade.ports import Proxy, RollbackSwitch, Store, StoredEvent
 from crossfade.testing.proxy import FakeRollback
+from crossfade.testing.simulator.api import LOCAL, Answer, request, served_by
+from crossfade.testing.simulator.current import current
 from crossfade.testing.telemetry import FakeTelemetry
 
 if TYPE_CHECKING:
@@ -22,9 +28,10 @@ PACE = Pace(look_s=2.5, observe_s=10.0, gross_s=(1.0,))
 """Coarser than in production, so that eight weeks take half a second."""
 PATIENCE_S = 30.0
 """For how long people wait for an answer."""
-
-current: ContextVar[Process] = ContextVar("process")
-"""Whose code is running."""
+LEASE_S = 5.0
+"""As by default."""
+_END_S = 5.0
+"""For how long an administrator waits until a process has ended by itself."""
 
 
 class Killed(BaseException):
@@ -35,23 +42,8 @@ class PlantedError(Exception):
     """What telemetry raises on purpose, and no code of ours."""
 
 
-class Front(Protocol):
-    """How people reach a process: straight to its controller, or through its API."""
-
-    async def __call__(self, process: Process, verb: str, by: str, phase: str | None) -> None:
-        """Ask for a verb; raises CrossfadeError where it is refused."""
-
-
-async def directly(process: Process, verb: str, by: str, phase: str | None) -> None:
-    """Ask the controller itself."""
-    if verb == "retry":
-        await process.controller.retry(phase, by, "")
-    else:
-        await getattr(process.controller, verb)(by, "")
-
-
 class Process:
-    """One life of a controller with its telemetry; `kill` ends it, `stop` and `go_on` are SIGSTOP and SIGCONT."""
+    """One life of a `serve`; `die`, `stop` and `go_on` are SIGKILL, SIGSTOP and SIGCONT."""
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
@@ -60,36 +52,59 @@ class Process:
         """Whether it has started; before, its API doesn't listen."""
         self.world = world
         self.telemetry = _Collector(self)
+        self.clock = _OwnClock(self)
         self._going = asyncio.Event()
         self._going.set()
+        self._ending = False
         self._tasks: list[asyncio.Task[Any]] = []
-        parts = Parts(
-            store=cast("Store", _Wire(self, "store", world.store)),
+        store = cast("Store", _Wire(self, "store", world.store))
+        lease = LeaseKeeper(
+            store, self.clock, rollout=world.plan.name, holder=name, address=f"http://{name}", lasts_s=LEASE_S
+        )
+        self.parts = Parts(
+            store=store,
             proxy=cast("Proxy", _Wire(self, "proxy", world.proxy)),
             switch=cast("RollbackSwitch", _Wire(self, "switch", FakeRollback(world.proxy))),
             telemetry=self.telemetry,
-            clock=world.clock,
+            clock=self.clock,
+            lease=lease,
         )
-        self.parts = parts
-        self.controller: Controller = world.cast.controller(world.plan, parts, pace=PACE, listeners=[self._told])
+        self.controller: Controller = world.cast.controller(world.plan, self.parts, pace=PACE, listeners=[self._told])
+        self.leading = _Leading(
+            process=self, controller=self.controller, lease=lease, store=store, clock=self.clock, keep_s=WEEK
+        )
+        self.served = served_by(self)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
         """Start as `crossfade serve` does."""
-        self._spawn(self._live())
+        self._life = self._spawn(self._live())
 
     async def _live(self) -> None:
         try:
             await self.parts.store.open()
-            await self.controller.start()
+            await self.leading.begin()
             self.ready = True
             self.world.say(self.name, "serves")
-            await self.controller.run()
+            await self.leading.run()
         except CrossfadeError as error:
             self.world.say(self.name, f"ends: {error}")
         finally:
-            self.die("it ended")
+            if not self._ending:
+                self.die("it ended")
+
+    async def end(self) -> None:
+        """End as after SIGTERM, and as after SIGKILL where that takes too long."""
+        self._ending = True
+        self._life.cancel()
+        await asyncio.wait({self._spawn(self.leading.release())}, timeout=_END_S)
+        self.die("an administrator ended it")
+
+    @property
+    def acts(self) -> bool:
+        """Tell whether it leads, as far as it knows."""
+        return self.leading.leads and self.controller.fenced is None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def within() -> None:
@@ -132,20 +147,20 @@ class Process:
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def ask(self, verb: str, by: str, phase: str | None = None) -> str | None:
-        """Ask for a verb as a person does; return "" where it was done, what was said otherwise, None for no answer."""
-        said: list[str] = []
+    async def answer(
+        self, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None = None, *, secret: str = LOCAL
+    ) -> Answer | None:
+        """Answer a GET, or a POST where it has a body; None where whoever asked has waited in vain."""
+        answered: list[Answer] = []
 
         async def asked() -> None:
-            try:
-                await self.world.front(self, verb, by, phase)
-                said.append("")
-            except CrossfadeError as error:
-                said.append(str(error) or type(error).__name__)
+            await self.point("a request")
+            answered.append(await request(path, headers, body, secret=secret))
+            if body is not None and answered[0].done:
+                self.world.watch.answered(self, path.rsplit("/", 1)[-1], body["by"])
 
-        task = self._spawn(asked())
-        await asyncio.wait({task}, timeout=PATIENCE_S)
-        return said[0] if said and self.alive else None
+        await asyncio.wait({self._spawn(asked())}, timeout=PATIENCE_S)
+        return answered[0] if answered and self.alive else None
 
     async def point(self, what: str, danger: float = 1.0) -> None:
         """Be somewhere between two awaits: others may go first, and here this process may be killed."""
@@ -154,12 +169,22 @@ class Process:
         delay = world.delay(what)
         if delay is not None:
             await asyncio.sleep(delay)
-        while not self._going.is_set():
-            await self._going.wait()
-        self._must_live()
+        await self.stand()
         if world.kills(danger):
             self.die(f"killed at {what}")
             raise Killed
+
+    async def stand(self) -> None:
+        """Stand still for as long as the process is stopped: its own timers don't wake it either."""
+        cancelled = False
+        while not self._going.is_set():
+            try:
+                await self._going.wait()
+            except asyncio.CancelledError:
+                cancelled = True
+        self._must_live()
+        if cancelled:
+            raise asyncio.CancelledError
 
     def _must_live(self) -> None:
         if not self.alive:
@@ -210,6 +235,44 @@ class _Wire:
         return call
 
 
+class _OwnClock:
+    """Keeps `ports.Clock`: the world's, as one process sees it. Whoever is stopped sleeps on."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._clock = process.world.clock
+        self.speed = self._clock.speed
+        self.now = self._clock.now
+        self.monotonic = self._clock.monotonic
+        self.plan_time = self._clock.plan_time
+
+    async def sleep(self, real_seconds: float) -> None:
+        """Wait."""
+        await self._clock.sleep(real_seconds)
+        await self._process.stand()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Leading(Leading):
+    """What a leader opens here."""
+
+    process: Process
+
+    def predecessor(self) -> str:
+        """Return who led from this machine before and lives no more."""
+        return self.process.world.claimed(self.process)
+
+    async def open(self) -> None:
+        """Listen."""
+        self.process.world.noted = self.process.name
+        FakeTelemetry.closed_ticks(self.process.telemetry)  # those from before we listened are another's
+        self.process.world.say(self.process.name, f"leads, generation {self.lease.generation}")
+
+    async def shut(self) -> None:
+        """Let go of the proxy."""
+        await self.process.parts.proxy.close()
+
+
 class _Collector(FakeTelemetry):
     """Telemetry that is late, comes twice and raises where the weather says so."""
 
@@ -237,3 +300,9 @@ class _Collector(FakeTelemetry):
         if "telemetry raises" in self._process.world.raging:
             raise PlantedError
         return super().recent(seconds)
+
+    def last_given(self) -> Mapping[Version, float]:
+        """Return when the latest request started that each version was given."""
+        if "telemetry raises" in self._process.world.raging:
+            raise PlantedError
+        return super().last_given()

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from crossfade.errors import CrossfadeError
 from crossfade.testing.simulator import loop
-from crossfade.testing.simulator.process import Front, PlantedError, directly
+from crossfade.testing.simulator.process import PlantedError
 from crossfade.testing.simulator.watch import THOUGHT_OF, BrokenError
 from crossfade.testing.simulator.world import Cast, World
 
@@ -39,9 +38,9 @@ class Outcome:
         return "\n".join([f"seed {self.seed}: BROKEN {self.rule}", f"  {self.detail}", *self.last])
 
 
-def simulate(seed: int, *, cast: Cast | None = None, front: Front = directly, trace: int | None = None) -> Outcome:
+def simulate(seed: int, *, cast: Cast | None = None, trace: int | None = None) -> Outcome:
     """Run one seed to its end, or to the first rule that is broken; `trace` lines are kept, 0 for all."""
-    world = World(seed, cast=cast or Cast(), front=front, trace=trace)
+    world = World(seed, cast=cast or Cast(), trace=trace)
     broken = None
     with _listening(world):
         try:
@@ -60,10 +59,10 @@ def simulate(seed: int, *, cast: Cast | None = None, front: Front = directly, tr
     )
 
 
-def simulate_all(seeds: Iterable[int], *, front: Front = directly, workers: int | None = None) -> Iterator[Outcome]:
+def simulate_all(seeds: Iterable[int], *, workers: int | None = None) -> Iterator[Outcome]:
     """Run seeds on all cores; outcomes come in the seeds' order."""
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        yield from pool.map(partial(simulate, front=front), seeds, chunksize=4)
+        yield from pool.map(simulate, seeds, chunksize=4)
 
 
 class _Ears(logging.Handler):

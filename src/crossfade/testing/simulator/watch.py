@@ -15,7 +15,7 @@ from crossfade.core import events as e
 from crossfade.core.events import from_data
 from crossfade.core.jsonable import to_json
 from crossfade.core.rollout import Rollout, evolve, fold
-from crossfade.core.split import BUCKETS, Split, Version, bucket_of
+from crossfade.core.split import BUCKETS, Version, bucket_of
 from crossfade.engine.apply import wanted_state
 from crossfade.errors import ConflictError
 from crossfade.ports import ProxyState, StoredEvent
@@ -30,6 +30,8 @@ BOUND_S = 60.0
 RECORDED_S = 30.0
 """Real seconds for which a proxy must have answered, so that a rollback that is recorded has reached it."""
 _STARTS = ("RolloutStarted", "ControllerStarted")
+_MAY_REPEAT = (*_STARTS, "RolledBack")
+"""Who has lost the lease may begin again; and who was not told that everyone is on V1 may ask again."""
 _T = TypeVar("_T")
 
 RISES = "V2's share only rises to what the history had promised under this very generation"
@@ -40,6 +42,8 @@ STICKY = "a user's version only changes when the split passes the user's bucket"
 FENCED = "nothing acts on another generation's answer"
 HONEST = "what was answered is so"
 THOUGHT_OF = "no look meets what nobody thought of"
+APPLIED = "what is recorded as applied was at the proxy before"
+DRILLED = "a drill that is recorded as passed had everyone on V1 in time"
 LIVES = "after the faults one controller acts, and all goes on"
 
 
@@ -54,10 +58,10 @@ class BrokenError(AssertionError):
 
 @dataclass(slots=True)
 class _Rollback:
-    """A rollback that was decided and not retried: when, and since when it is overdue, if it is."""
+    """A rollback that was decided and not taken back: when, and whether it was one on purpose."""
 
     at: float
-    overdue_since: float | None = None
+    drill: bool = False
 
 
 class Watch:
@@ -83,6 +87,8 @@ class Watch:
         self._checked: dict[str, Rollout] = {}
         self._rollback: _Rollback | None = None
         self._unable_until = float("-inf")
+        self._drill_began = self._left_at = float("-inf")
+        """When the latest drill was recorded to begin, and when V2 was left with nothing for the last time."""
         self._users = {user: (world.plan.assignment.cohort_of(user) or "", Version.V1) for user in USERS}
         self.served = Counter(self._users.values())
         """How many users have which version, by cohort (empty for everyone else)."""
@@ -125,7 +131,7 @@ class Watch:
         self._known.add(mark)
         self._told.pop(mark, None)
         by = str(event.data.get("by") or "")
-        if by and (event.kind, by) in self._asked:
+        if by and event.kind not in _MAY_REPEAT and (event.kind, by) in self._asked:
             self.broken(KEPT, f"{event.kind} by {by}, who asked once, is in the history twice")
         self._asked.add((event.kind, by))
         if event.kind in _STARTS:
@@ -140,16 +146,46 @@ class Watch:
         self.folds.append(state)
         self._wanted[state.generation] = wanted_state(self._world.plan, state)
         self._owners.setdefault(state.generation, writer)
-        self._note_rollback(event)
+        self._look_at_event(event)
 
-    def _note_rollback(self, event: StoredEvent) -> None:
-        if event.kind == e.Retried.__name__:
+    def _look_at_event(self, event: StoredEvent) -> None:
+        now = self._world.clock.monotonic()
+        match event.kind:
+            case e.Retried.__name__:
+                self._rollback = None
+            case e.RolledBack.__name__:
+                self._decided(now)
+                if _highest(self._state) and now - self._unable_until > RECORDED_S:
+                    self.broken(ROLLED_BACK, f"#{event.revision} is recorded and V2 has {_words(self._state)}")
+            case e.DrillStarted.__name__:
+                self._drill_began = now
+                self._rollback = self._rollback or _Rollback(now, drill=True)
+            case e.DrillPassed.__name__:
+                self._look_at_drill(event)
+            case e.SplitApplied.__name__:
+                self._look_at_applied(event)
+
+    def _decided(self, now: float) -> None:
+        """Note that everyone is to be on V1, and not on purpose."""
+        if self._rollback is None or self._rollback.drill:
+            self._rollback = _Rollback(now)
+
+    def _look_at_applied(self, event: StoredEvent) -> None:
+        wanted = self._wanted.get(int(str(event.data["generation"])))
+        if wanted is None or wanted not in self._world.proxy.history:
+            said = "nothing" if wanted is None else _words(wanted)
+            self.broken(APPLIED, f"#{event.revision} is recorded, and the proxy never had {said}")
+
+    def _look_at_drill(self, event: StoredEvent) -> None:
+        within = float(str(event.data["within_s"]))
+        if _highest(self._state):
+            self.broken(DRILLED, f"#{event.revision} is recorded and V2 has {_words(self._state)}")
+        elif self._left_at - self._drill_began > within:
+            self.broken(
+                DRILLED, f"#{event.revision} is recorded, {self._left_at - self._drill_began:.1f} s were needed"
+            )
+        if self._rollback is not None and self._rollback.drill:
             self._rollback = None
-        elif event.kind == e.RolledBack.__name__:
-            now = self._world.clock.monotonic()
-            self._rollback = self._rollback or _Rollback(now)
-            if self._state_share() and now - self._unable_until > RECORDED_S:
-                self.broken(ROLLED_BACK, f"#{event.revision} is recorded and V2 has {_words(self._state)}")
 
     def _look_at_proxy(self, process: Process | None) -> None:
         history = self._world.proxy.history
@@ -167,19 +203,12 @@ class Watch:
         if _rises(old, new) and (wanted is None or wanted.killed or wanted.split != new.split):
             promised = "nothing" if wanted is None else _words(wanted)
             self.broken(RISES, f"from {_words(old)} to {_words(new)}, promised was {promised}")
+        owner = self._owners.get(new.generation)
+        if process is not None and _rises(old, new) and owner not in (None, process.name):
+            self.broken(FENCED, f"{who} set {_words(new)}, a generation of {owner}")
+        if _highest(old) and not _highest(new):
+            self._left_at = self._world.clock.monotonic()
         self._look_at_users(old, new)
-
-    def applies(self, process: Process, wanted: ProxyState) -> None:
-        """Check a state that a process is about to set."""
-        owner = self._owners.get(wanted.generation)
-        if owner is not None and owner != process.name and not wanted.killed:
-            self.broken(FENCED, f"{process.name} sets {_words(wanted)}, a generation of {owner}")
-
-    def set(self, process: Process, wanted: ProxyState, before: ProxyState, rolled_back: int) -> None:
-        """Check a state that a process has set, in a proxy that had `before` when it was told."""
-        outdated = before.generation if wanted.killed else max(before.generation, rolled_back + 1)
-        if wanted.generation < outdated:
-            self.broken(FENCED, f"{process.name} set {_words(wanted)} where {_words(before)} had outdated it")
 
     def _look_at_users(self, old: ProxyState, new: ProxyState) -> None:
         proxy, rule = self._world.proxy, self._world.plan.assignment
@@ -198,18 +227,14 @@ class Watch:
 
     def thrown(self) -> None:
         """Note that a rollback switch was thrown while the proxy answered: from now on everyone is on V1."""
-        self._rollback = self._rollback or _Rollback(self._world.clock.monotonic())
+        self._decided(self._world.clock.monotonic())
 
     def unable(self) -> None:
         """Note that just now nobody could have moved the proxy."""
         self._unable_until = self._world.clock.monotonic()
 
-    def _state_share(self) -> int:
-        split = Split() if self._state.killed else self._state.split
-        return max(split.everyone, *split.cohorts.values(), 0)
-
     def _look_at_rollback(self) -> None:
-        if self._rollback is None or not self._state_share():
+        if self._rollback is None or not _highest(self._state):
             return
         since = max(self._rollback.at, self._unable_until)
         if self._world.clock.monotonic() - since > BOUND_S:
@@ -275,6 +300,11 @@ def _mark(event: StoredEvent) -> bytes:
 
 def _share(state: ProxyState, cohort: str | None) -> int:
     return 0 if state.killed else state.split.share_of(cohort)
+
+
+def _highest(state: ProxyState) -> int:
+    """Return V2's share where it is highest, in basis points."""
+    return max(_share(state, name) for name in (None, *state.split.cohorts))
 
 
 def _rises(old: ProxyState, new: ProxyState) -> bool:

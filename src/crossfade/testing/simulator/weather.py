@@ -18,9 +18,9 @@ STORMS = (
     "telemetry raises",
 )
 """Faults that last: `proxy ignores` says yes and keeps what it had, `proxy stale` answers with what it said before."""
-BLOWS = ("proxy restarts", "proxy forgets", "clock steps", "kill", "stop", "rival", "switch")
+BLOWS = ("proxy restarts", "proxy forgets", "clock steps", "kill", "stop", "rival", "switch", "gives up")
 """Faults of a moment: a process is killed or stopped for a while, another one starts beside it, somebody throws the
-rollback switch at the proxy itself."""
+rollback switch at the proxy itself, the proxy puts everyone on V1 by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,10 @@ class Weather:
     """Chance that the store fails a call."""
     unheard: float = 0.0
     """Chance that the store's reply to a write is lost."""
+    unanswered: float = 0.0
+    """Chance that an answer to a person is lost."""
+    one_machine: bool = True
+    """Whether all processes run on one machine, on which the next one knows at once that the last one ended."""
     overtaken: float = 0.0
     """Chance that a rollback switch is thrown between two steps of a change of the proxy."""
     hasty: float = 120.0
@@ -48,6 +52,7 @@ class Weather:
 
     def __str__(self) -> str:
         chances = f"killed={self.killed} refused={self.refused} unheard={self.unheard} overtaken={self.overtaken}"
+        chances += f" unanswered={self.unanswered}{' one machine' if self.one_machine else ''}"
         return f"{', '.join([*self.storms, *self.blows]) or 'no faults'}; {chances}; commands each {self.hasty:.0f} s"
 
 
@@ -64,6 +69,8 @@ def draw(random: Random) -> Weather:
         killed=random.choice((0.0005, 0.003)) if on() else 0.0,
         refused=random.choice((0.003, 0.03)) if on() else 0.0,
         unheard=random.choice((0.003, 0.03)) if on() else 0.0,
+        unanswered=0.2 if on() else 0.0,
+        one_machine=random.random() < 0.5,
         overtaken=0.1 if on() else 0.0,
         hasty=random.uniform(15, 150),
         defects=random.uniform(150, 1000),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random  # noqa: TID251 - seeded: a run is its seed
+from types import MappingProxyType
 
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.evidence.watch import USUAL_TICK_S
@@ -19,8 +20,10 @@ from crossfade.ports import NodeState, ProxyState
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
 from crossfade.testing.simulator import weather
+from crossfade.testing.simulator.api import VIEWER, Answer
+from crossfade.testing.simulator.current import current
 from crossfade.testing.simulator.plan import PLAN, USERS
-from crossfade.testing.simulator.process import Front, Process, current, directly
+from crossfade.testing.simulator.process import LEASE_S, Process
 from crossfade.testing.simulator.trace import Trace
 from crossfade.testing.simulator.watch import HONEST, LIVES, Watch
 from crossfade.testing.store import MemoryStore
@@ -34,8 +37,12 @@ FAULTY_S = WEEKS * WEEK / SPEED
 CALM_S = 150.0
 """Real seconds without, at the end."""
 _QUARTER_S = USUAL_TICK_S / 4
-_REQUESTS = 1500
-"""In a quarter of a tick."""
+_REQUESTS = (750, 1500)
+"""In a quarter of a tick, at quiet times and at others: V1 alone can take what all ask at the quiet ones."""
+_QUIET_S = 150.0
+"""Real seconds of quiet times, and of those between."""
+_TAKEOVER_S = 2 * LEASE_S + 1.0
+"""Real seconds after which somebody else leads, the calls of their start included."""
 _OPEN = 20.0
 """How much more likely a process is killed between two steps of a change of the proxy than at other calls."""
 _HEALTHY = 0.002
@@ -62,10 +69,9 @@ class _Traffic:
 class World:
     """One run; `live` is the whole of it."""
 
-    def __init__(self, seed: int, *, cast: Cast, front: Front = directly, trace: int | None = None) -> None:
+    def __init__(self, seed: int, *, cast: Cast, trace: int | None = None) -> None:
         self.plan: Plan = PLAN
         self.cast = cast
-        self.front = front
         self.random = Random(seed)  # noqa: S311 - a run is its seed
         self.clock = ManualClock(speed=SPEED)
         self.trace = Trace(self.clock) if trace is None else Trace(self.clock, keep=trace or None)
@@ -77,7 +83,10 @@ class World:
         self.proxy.between = self._between
         self.store = cast.store()
         self.processes: list[Process] = []
+        self.noted = ""
+        """Who led last from this machine."""
         self.watch = Watch(self)
+        self._claim: Process | None = None
         self._number = 0
         self._asks = 0
         self._calm = False
@@ -207,10 +216,18 @@ class World:
             if not self.living:
                 self.start_process()
             if len(self.living) > 3:
-                self.living[0].die("an administrator ended it")
-            if not any(process.ready and not process.stopped for process in self.living):
-                self.watch.unable()
+                await self.living[0].end()
             await self._pause(4.0)
+
+    def claimed(self, process: Process) -> str:
+        """Return who led from this machine and lives no more, where nobody alive has its claim but `process`."""
+        if not self.weather.one_machine:
+            return ""
+        if self._claim is None or not self._claim.alive:
+            self._claim = process
+        if self._claim is not process or self.noted in ("", process.name):
+            return ""
+        return self.noted
 
     # ── users ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,7 +235,7 @@ class World:
         """Have users answered by the version that the proxy really gives them, and close ticks."""
         while True:
             await asyncio.sleep(_QUARTER_S)
-            if not self.proxy.answers or self.raging & {"proxy refuses", "proxy ignores"}:
+            if not self.proxy.answers or self.raging & {"proxy refuses", "proxy ignores"} or not self._somebody_acts:
                 self.watch.unable()
             self.watch.look()
             number = int(self.clock.now() // TICK_S)
@@ -232,12 +249,19 @@ class World:
             recent = Tick(number=1, start=0.0, length=_QUARTER_S, cells=cells, sources=frozenset({"c"}))
             for process in self.living:
                 process.telemetry.recent_tick = recent
+                if "telemetry lost" not in self.raging:
+                    process.telemetry.given.update({arm.version: self.clock.now() for arm in cells})
+
+    @property
+    def _somebody_acts(self) -> bool:
+        return any(process.ready and process.acts and not process.stopped for process in self.living)
 
     def _answer(self) -> dict[Arm, Cell]:
         """Return a quarter of a tick's requests: every user sends as many as any other."""
         cells = {}
+        busy = _REQUESTS[int(self.clock.monotonic() // _QUIET_S) % 2 == 0]
         for (cohort, version), count in sorted(self.watch.served.items()):
-            requests = _REQUESTS * count // len(USERS)
+            requests = busy * count // len(USERS)
             broken = self._defect if version is Version.V2 else 0.0
             failures = self._draw(requests, max(_HEALTHY, broken, self._outage))
             hurt = {self.random.randrange(10**9) for _ in range(min(failures, 12))}
@@ -291,34 +315,74 @@ class World:
     async def _ask_for_verbs(self) -> None:
         while True:
             await self._pause(self.weather.hasty / (4 if self.watch.rollout.state is State.ROLLED_BACK else 1))
-            ready = [process for process in self.living if process.ready]
-            if ready:
-                await self._ask(self.random.choice(ready), *self._choose())
+            await self._ask(*self._choose(), matched=self.random.random() < 0.6)
+
+    def _reached(self) -> Process | None:
+        """Return whose API somebody asks: the leader's most of the time; None where nobody listens."""
+        ready = [process for process in self.living if process.ready]
+        leaders = [process for process in ready if process.acts]
+        return self.random.choice(leaders if leaders and self.random.random() < 0.7 else ready) if ready else None
 
     def _choose(self) -> tuple[str, str | None]:
         """Return a verb that fits the rollout's state most of the time, and a phase for a retry."""
         state = self.watch.rollout.state
         fitting = {
-            State.RUNNING: "promote promote promote pause approve approve rollback",
+            State.RUNNING: "promote promote promote pause approve approve drill drill rollback",
             State.PAUSED: "resume resume approve rollback",
+            State.DRILLING: "pause promote rollback drill",
             State.ROLLED_BACK: "retry retry retry",
             State.COMPLETED: "rollback pause",
         }.get(state, "")
-        any_other = "promote pause resume approve rollback retry"
+        any_other = "promote pause resume approve rollback drill retry"
         verbs = (fitting if fitting and self.random.random() < 0.85 else any_other).split()
         verb = "abort" if self.random.random() < 0.004 else self.random.choice(verbs)
         names = [phase.name for phase in self.plan.phases]
         return verb, self.random.choice(names) if verb == "retry" and self.random.random() < 0.5 else None
 
-    async def _ask(self, process: Process, verb: str, phase: str | None = None) -> str | None:
+    async def _ask(self, verb: str, phase: str | None = None, *, matched: bool = False) -> Answer | None:
+        """Ask for a verb as a client does; one that gets no answer, or one that is none, asks again with its key.
+
+        One that is `matched` says which revision it has seen, and dares to ask another process.
+        """
         self._asks += 1
-        by = f"ada-{self._asks}"
-        self.say(by, f"asks {process.name} to {verb} {phase or ''}".rstrip())
-        said = await process.ask(verb, by, phase)
-        self.say(by, "hears nothing" if said is None else f"hears {said or 'yes'}")
-        if said == "":
-            self.watch.answered(process, verb, by)
-        return said
+        by, base = f"ada-{self._asks}", f"/api/v1/rollouts/{self.plan.name}"
+        process, headers = self._reached(), {"idempotency-key": by}
+        if process is None:
+            return None
+        body = {"by": by, "reason": "", **({} if phase is None else {"phase": phase})}
+        if matched:
+            seen = await self._answered(process, base)
+            if seen is None or not seen.done:
+                return seen
+            headers["if-match"] = seen.headers["etag"]
+        for _ in range(3):
+            self.say(by, f"asks {process.name} to {verb} {phase or ''}".rstrip())
+            answer = await self._answered(process, f"{base}/{verb}", headers, body)
+            self.say(by, f"hears {'nothing' if answer is None else answer.words}")
+            if answer is not None and answer.status < 500:
+                return answer
+            await self._pause(2.0)
+            if not process.alive:
+                other = self._reached() if matched else None
+                if other is None:
+                    return answer
+                process = other
+        return answer
+
+    async def _answered(
+        self,
+        process: Process,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: Mapping[str, str] | None = None,
+    ) -> Answer | None:
+        """Return what came back of one request; None where nothing did."""
+        answer = await process.answer(path, headers, body)
+        if answer is None or (not self._calm and self.random.random() < self.weather.unanswered):
+            return None
+        if answer.status in (401, 403, 404, 422, 500) and "there is no phase" not in answer.words:
+            self.watch.broken(HONEST, f"{process.name} answered at {path}: {answer.words}")
+        return answer
 
     # ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────
 
@@ -365,6 +429,8 @@ class World:
                 self.start_process()
             case "switch":
                 await self._throw()
+            case "gives up":
+                self._give_up()
 
     async def _restart_proxy(self) -> None:
         self.proxy.crash()
@@ -397,6 +463,13 @@ class World:
             self.watch.look()
             self.watch.thrown()
 
+    def _give_up(self) -> None:
+        """Have the proxy put everyone on V1 by itself, as one does that nobody has looked after."""
+        if self.proxy.answers:
+            self.proxy.give_up()
+            self.watch.look()
+            self.watch.thrown()
+
     # ── afterwards ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _go_on_in_calm(self) -> None:
@@ -409,24 +482,35 @@ class World:
         for process in self.living:
             process.go_on()
         await self.proxy.start()
-        fresh = self.start_process()
-        await self._until(CALM_S / 4)
-        if not fresh.alive:  # another one wrote at the moment of its start: a supervisor starts it again
-            fresh = self.start_process()
-        await self._until(CALM_S / 4)
-        before = fresh.controller.last_tick
+        for _ in range(2):
+            self.start_process()
+            await self._until(CALM_S / 5)
+        leader = self._only_leader()
+        before = leader.controller.last_tick
+        self._forget()
         await self._until(CALM_S / 2)
-        self._must_act_alone(fresh)
-        if before is None or (fresh.controller.last_tick or 0) <= before:
+        if before is None or (leader.controller.last_tick or 0) <= before:
             self.watch.broken(LIVES, f"no evidence came after tick {before}")
-        await self._must_obey(fresh)
+        self._must_be_as_wanted()
+        leader = self._only_leader()
+        leader.die("the last fault")
+        await self._until(_TAKEOVER_S)
+        self._only_leader()
+        await self._until(CALM_S / 5)
+        self._must_be_as_wanted()
+        await self._must_obey()
         if self.watch.first is not None:
             raise self.watch.first
 
-    def _must_act_alone(self, fresh: Process) -> None:
-        acting = [process.name for process in self.living if process.controller.fenced is None]
-        if acting != [fresh.name]:
-            self.watch.broken(LIVES, f"of {[p.name for p in self.living]} these act: {acting}")
+    def _only_leader(self) -> Process:
+        acting = [process for process in self.living if process.acts]
+        if len(acting) != 1:
+            names, found = [process.name for process in self.living], [process.name for process in acting]
+            self.watch.broken(LIVES, f"of {names} these act: {found}")
+            raise self.watch.first or AssertionError
+        return acting[0]
+
+    def _must_be_as_wanted(self) -> None:
         rollout = self.watch.rollout
         wanted = (rollout.generation, rollout.wanted_killed, rollout.wanted_split(self.plan))
         has = (self.proxy.memory.generation, self.proxy.memory.killed, self.proxy.memory.split)
@@ -434,9 +518,11 @@ class World:
             self.watch.broken(LIVES, f"the proxy has {has}, the history wants {wanted}")
         if rollout.applied_generation != rollout.generation:
             self.watch.broken(LIVES, f"generation {rollout.generation} is not recorded as applied")
+        if rollout.state is State.DRILLING:
+            self.watch.broken(LIVES, "a drill does not end")
 
-    async def _must_obey(self, fresh: Process) -> None:
-        """Check that verbs work, as far as the rollout's state allows one."""
+    async def _must_obey(self) -> None:
+        """Check that verbs work, as far as the rollout's state allows one, and that nobody's else's do."""
         verbs = {
             State.RUNNING: ("pause", "resume", "rollback", "retry"),
             State.PAUSED: ("resume", "pause"),
@@ -444,9 +530,32 @@ class World:
             State.COMPLETED: ("rollback", "retry"),
         }
         for verb in verbs.get(self.watch.rollout.state, ()):
-            said = await self._ask(fresh, verb)
-            if said != "":
-                self.watch.broken(LIVES, f"{verb} is not done: {said}")
+            answer = await self._ask_leader(verb)
+            if answer is None or not answer.done:
+                self.watch.broken(LIVES, f"{verb} is not done: {answer and answer.words}")
                 return
-        if self.watch.rollout.state is State.ABORTED and await self._ask(fresh, "retry") == "":
-            self.watch.broken(HONEST, "an aborted rollout was retried")
+        if self.watch.rollout.state is State.RUNNING:
+            await self._must_end_a_drill()
+        if self.watch.rollout.state is State.ABORTED:
+            answer = await self._ask_leader("retry")
+            if answer is None or answer.done:
+                self.watch.broken(HONEST, "an aborted rollout was retried")
+        refused = await self._only_leader().answer(
+            f"/api/v1/rollouts/{self.plan.name}/rollback", {}, {"by": "eve", "reason": ""}, secret=VIEWER
+        )
+        if refused is None or refused.status != 403:
+            self.watch.broken(HONEST, f"a viewer asked for a rollback and heard {refused and refused.words}")
+
+    async def _ask_leader(self, verb: str) -> Answer | None:
+        for process in [process for process in self.living if not process.acts]:
+            process.die("the end")
+        return await self._ask(verb)
+
+    async def _must_end_a_drill(self) -> None:
+        answer = await self._ask_leader("drill")
+        if answer is None or not answer.done:
+            return  # not enough is known for one yet
+        await self._until(30.0)
+        if self.watch.rollout.state is not State.RUNNING:
+            self.watch.broken(LIVES, f"a drill led to {self.watch.rollout.state}")
+        self._must_be_as_wanted()
