@@ -38,11 +38,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.site import QUERY, Services, Site, alive, now, until
-from tests.tripsearch.running import free_port, starter
+from tests.tripsearch.running import starter
 
 from crossfade.adapters.system import ScaledClock
 from crossfade.app.client import Client, local_target
 from crossfade.app.control import read_control
+from crossfade.app.demo.processes import free_ports
 from crossfade.app.planfile import load_plan
 from crossfade.core.plan import Plan
 from crossfade.core.split import Split, Version, assign
@@ -167,12 +168,12 @@ def _spans(plan: Plan, events: Sequence[Mapping[str, Any]], speed: float) -> lis
 class Postgres:
     """A server of our own, on a free port, in a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
         folder = Path(tempfile.mkdtemp(prefix="crossfade-pg-"))
         self._user = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
         programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
         self._folder, self._data, self._ctl = folder, folder / "data", programs / "pg_ctl"
-        self._port = free_port()
+        self._port = port or free_ports(1)[0]
         if self._user:
             shutil.chown(folder, "nobody")
         self._run(programs / "initdb", "-D", self._data, "-U", "crossfade", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -181,9 +182,12 @@ class Postgres:
         self.url = f"postgresql://crossfade@127.0.0.1:{self._port}/rollouts"
 
     def _run(self, *command: object) -> None:
+        assert self._ended(*command) == 0, command
+
+    def _ended(self, *command: object) -> int:
         arguments = [*self._user, *(str(part) for part in command)]
-        done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", check=False)
-        assert done.returncode == 0, arguments
+        nowhere = subprocess.DEVNULL
+        return subprocess.run(arguments, stdout=nowhere, stderr=nowhere, cwd="/", check=False).returncode
 
     def start(self) -> None:
         """Start the server, which first repairs what a kill has left."""
@@ -192,7 +196,8 @@ class Postgres:
             until("the server has ended", lambda: not alive(self._pid()))
             lock.unlink()
         options = f"-h 127.0.0.1 -p {self._port} -k {self._folder}"
-        self._run(self._ctl, "-D", self._data, "-l", self._folder / "log", "-w", "-t", "60", "-o", options, "start")
+        start = (self._ctl, "-D", self._data, "-l", self._folder / "log", "-w", "-t", "60", "-o", options, "start")
+        until("the server starts", lambda: self._ended(*start) == 0, 120)  # what was killed lets go of its memory
 
     def signal(self, number: int) -> None:
         """Send a signal to the server and all of its processes."""
@@ -384,11 +389,15 @@ class Chaos:
 @contextmanager
 def chaos(folder: Path, database: str, seed: int, seconds: float) -> Iterator[Chaos]:
     """Yield a migration in a folder that has begun, and end all of it."""
-    postgres = Postgres() if database == "postgresql" else None
+    # Below those that outgoing connections take: a part that is down must find its port free when it comes back.
+    listen, v1, v2, weather, fifth = free_ports(5)
+    postgres = Postgres(fifth) if database == "postgresql" else None
     (folder / "data").mkdir(exist_ok=True)
     with starter(folder, folder / "data") as made:
         (folder / "site").mkdir()
-        site = Site(folder / "site", Services(made))
+        services = Services(made)
+        services.v1, services.v2, services.weather = v1, v2, weather
+        site = Site(folder / "site", services, listen=listen)
         found = Chaos(site, postgres, seed, seconds)
         try:
             found.start()

@@ -220,6 +220,26 @@ async def test_it_serves_on_without_its_controller_and_is_adopted(tmp_path: Path
                 assert (await Client(port_of(plan)).get("/search")).version == "v2"
 
 
+async def test_nobody_is_refused_where_a_proxy_dies_that_was_restarted_by_an_earlier_controller(tmp_path: Path) -> None:
+    """It was given its socket, and hands none on: the system copies it."""
+    async with origins("v1", "v2") as (v1, v2):
+        plan = make_plan([v1.address], [v2.address])
+        first = HaproxyProxy(plan, tmp_path, collector="127.0.0.1:1", clock=SystemClock())
+        await first.start()
+        await first.apply(ALL_ON_V2)
+        assert first._process is not None
+        first._process.send(9)
+        async with asyncio.timeout(10):
+            while not (first.restarts and (await first.observe())[0].reachable):  # noqa: ASYNC110 - it announces itself to nobody
+                await asyncio.sleep(0.005)
+        await first.close()
+        async with running(plan, tmp_path) as second:
+            assert second._process is not None
+            second._process.send(9)
+            async with asyncio.timeout(10):
+                assert (await Client(port_of(plan)).get("/search")).version == "v2"
+
+
 async def test_another_configuration_replaces_the_running_one(tmp_path: Path) -> None:
     """A changed plan takes over the listeners; no request is lost."""
     async with origins("v1", "v2", "new") as (v1, v2, new):

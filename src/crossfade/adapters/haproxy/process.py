@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 import resource
@@ -21,6 +22,8 @@ from crossfade.errors import ProxyRefusedError
 
 LOG = "haproxy.log"
 _SYSLOG = Path("/dev/log")
+_PIDFD_GETFD = 438  # the number of the system call, the same on every architecture
+_LISTENING = "0A"
 _CHECK_S = 30.0
 _OLDEST = (2, 6)
 _CONNECTION_FDS = 2  # the client's and the server's
@@ -206,13 +209,44 @@ def started_at(pid: int) -> float:
     return int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK") if boot else 0.0
 
 
-def take_listener(directory: Path, listen: str) -> socket.socket | None:
-    """Return a copy of the socket on which the running HAProxy listens for clients; None where it gives none.
+def take_listener(directory: Path, listen: str, pid: int) -> socket.socket | None:
+    """Return a copy of the socket on which the running HAProxy listens for clients; None where there is no way to it.
 
     While we hold it, connections queue when the process dies instead of being refused. HAProxy hands its
-    listeners to whoever asks on the control socket, as it does for its own reloads; those it was given itself it
-    keeps.
+    listeners to whoever asks on the control socket, as it does for its own reloads; those it was given itself, as
+    after a restart, it keeps, and the system copies them for us if we may trace the process.
     """
+    return _handed_listener(directory, listen) or _copied_listener(pid, int(listen.rpartition(":")[2]))
+
+
+def _copied_listener(pid: int, port: int) -> socket.socket | None:
+    try:
+        inodes = _listening_at(pid, port)
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if str(entry.readlink()) in inodes:
+                pidfd = os.pidfd_open(pid)
+                try:
+                    copy = ctypes.CDLL(None).syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+                finally:
+                    os.close(pidfd)
+                return socket.socket(fileno=copy) if copy >= 0 else None
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+def _listening_at(pid: int, port: int) -> set[str]:
+    """Return the names under which a process has the sockets that listen at a port, as /proc shows them."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _handed_listener(directory: Path, listen: str) -> socket.socket | None:
     port = int(listen.rpartition(":")[2])
     found: socket.socket | None = None
     try:

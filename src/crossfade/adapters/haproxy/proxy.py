@@ -315,7 +315,7 @@ class HaproxyProxy:
 
     async def _adopt(self, pid: int, rendered: Rendered) -> None:
         self._process = Process.adopt(pid)
-        self._held = take_listener(self._directory, rendered.listen)
+        self._held = take_listener(self._directory, rendered.listen, pid)
         if rendered.cohorts:
             rule = self._plan.assignment
             await self._runtime.replace_cohorts(cohort_entries(rule.cohorts, rule.salt))
@@ -354,7 +354,7 @@ class HaproxyProxy:
         with suppress(CrossfadeError):  # until the first answer a single silence would count as all of them
             await self._runtime.do(f"set server {WATCHED}/{WATCHER} health up")
         if self._held is None:
-            self._held = take_listener(self._directory, rendered.listen)
+            self._held = take_listener(self._directory, rendered.listen, process.pid)
 
     def _why_not_up(self) -> str:
         log = self._directory / "haproxy.log"
