@@ -271,3 +271,18 @@ async def test_what_is_asked_of_a_follower_while_it_takes_over_is_done_after_it_
     await asyncio.gather(*asked)
     kinds = [event.kind for event in await world.store.events("trips")]
     assert kinds[-4:] == ["ControllerStarted", "SplitApplied", "PhasePromoted", "SplitApplied"]
+
+
+async def test_a_rollback_reaches_a_proxy_that_comes_back_after_the_lease_ran_out_with_the_store_down() -> None:
+    world, a, _ = await opened()
+    controller = await a.lead()
+    world.proxy.faults.unreachable = True
+    with pytest.raises(CrossfadeError):
+        await controller.rollback("ada", "")
+    world.store.fail_next(1000)
+    world.clock.move(LASTS_S)
+    await a.lease.renew()
+    world.proxy.faults.unreachable = False
+    assert world.share > 0
+    await a.live(world, 2)
+    assert (a.lease.leads, world.share, world.proxy.memory.killed) == (False, 0, True)

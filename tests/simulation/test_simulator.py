@@ -154,7 +154,7 @@ class DrawsUsersAnew(FakeProxy):
 class NeverFenced(Controller):
     """Goes on when another controller has taken over, whatever its lease."""
 
-    def _must_not_be_fenced(self) -> None:
+    def _must_not_be_fenced(self, **_: bool) -> None:
         self._journal.taken_over = self.fenced = None
 
     def _notice_a_later_one(self) -> None:

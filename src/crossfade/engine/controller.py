@@ -312,7 +312,7 @@ class Controller:
         await self._tell_unattended()
         if await self._found_rolled_back():
             return
-        if self._lease_over is None:
+        if self._lease_over is None or self._wanted().killed:
             await self._mend_drift()
         decision = await self._look(stored)
         await self._carry_out(decision.commands, before)
@@ -548,7 +548,7 @@ class Controller:
 
     async def _assert_wanted(self) -> None:
         """Set the wanted state and record that it was read back; a rollback that came meanwhile wins."""
-        self._must_not_be_fenced()
+        self._must_not_be_fenced(towards_v1=self._wanted().killed)
         before, wanted = self._rollbacks, wanted_state(self.plan, self.rollout)
         try:
             with self.span("apply", generation=wanted.generation, everyone=wanted.split.everyone, v1=wanted.killed):
@@ -592,11 +592,12 @@ class Controller:
         self.fenced = reason
         log.error("this controller does not act any more: %s", reason)
 
-    def _must_not_be_fenced(self) -> None:
+    def _must_not_be_fenced(self, *, towards_v1: bool = False) -> None:
+        """Raise ConflictError where another one acts, or may by now: the latter is no reason to leave users on V2."""
         self._follow_history()
         if self.fenced is not None:
             raise ConflictError(self.fenced)
-        if self._lease_over is not None:
+        if self._lease_over is not None and not towards_v1:
             raise ConflictError(self._lease_over)
 
     def _wanted(self) -> ProxyState:
