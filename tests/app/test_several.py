@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,9 +15,10 @@ from tests.app.serving import PLAN, TOKEN, served_with, serving
 
 from crossfade.app.cli import main
 from crossfade.app.client import Client, Target
+from crossfade.app.dashboard import pages
 from crossfade.app.web.served import Carried, Served
 from crossfade.engine.controller import Controller, Parts
-from crossfade.errors import UsageError
+from crossfade.errors import UnreachableError, UsageError
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
 from crossfade.testing.store import MemoryStore
@@ -137,3 +139,34 @@ def test_plans_that_would_be_in_each_others_way_are_refused(tmp_path: Path, name
     assert done.exit_code == 2
     assert told in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+async def test_who_looks_at_the_same_time_is_shown_one_drawing_and_a_change_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    draw = pages._draw_live
+
+    async def counted(carried: Carried) -> str:
+        drawn.append(carried.name)
+        if len(drawn) == 1:
+            raise UnreachableError("the store is away")
+        return await draw(carried)
+
+    monkeypatch.setattr(pages, "_draw_live", counted)
+    async with both(tmp_path) as (url, served, session):
+        await session.post(f"{url}/login", json={"token": TOKEN})
+
+        async def look(name: str, **headers: str) -> tuple[int, str]:
+            async with session.get(f"{url}/rollouts/{name}/live", headers=headers) as answer:
+                return answer.status, await answer.text()
+
+        assert (await look("trips-v2"))[0] == 503
+        plain, packed = {"Accept-Encoding": "identity"}, {"Accept-Encoding": "gzip"}
+        looks = await asyncio.gather(*(look("trips-v2", **(packed if n % 2 else plain)) for n in range(10)))
+        assert {status for status, _ in looks} == {200}
+        assert len({text for _, text in looks}) == 1
+        assert drawn == ["trips-v2"] * 2
+        await served.rollouts["trips-v2"].controller.pause("ada", "tea")
+        assert "tea" in (await look("trips-v2"))[1]
+        assert 'data-rollout="hotels-v2"' in (await look("hotels-v2"))[1]

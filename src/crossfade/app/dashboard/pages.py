@@ -16,6 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from crossfade.app.dashboard import model, reference
+from crossfade.app.dashboard.fragment import Fragments
 from crossfade.app.web.access import Caller
 from crossfade.app.web.served import Carried, Named, Served
 from crossfade.core.access import Role
@@ -86,6 +87,12 @@ async def _live(carried: Carried) -> dict[str, Any]:
         "breakers": model.breakers(plan, controller, points),
         "events": [model.row_of(event) for event in reversed(events[-_EVENTS:])],
     }
+
+
+async def _draw_live(carried: Carried) -> str:
+    """Return what changes as HTML: the same for whoever looks."""
+    head = model.head(carried.controller, carried.clock.now())
+    return _templates().get_template("live.html").render(head=head, **await _live(carried))
 
 
 async def _changes(carried: Carried) -> AsyncIterator[str]:
@@ -166,9 +173,14 @@ def _add_rollout(router: APIRouter) -> None:
         phases = [phase.name for phase in carried.controller.plan.phases]
         return _show_one(carried, "rollout.html", caller, phases=phases, **await _live(carried))
 
-    @router.get("/rollouts/{name}/live")
-    async def live(caller: Looking, carried: Named) -> Response:
-        return _show_one(carried, "live.html", caller, **await _live(carried))
+    fragments = Fragments(_draw_live)
+
+    @router.get("/rollouts/{name}/live", dependencies=[Depends(_somebody)])
+    async def live(request: Request, carried: Named) -> Response:
+        fragment, headers = await fragments.get(carried), _SECURITY | {"Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return HTMLResponse(fragment.packed, headers=headers | {"Content-Encoding": "gzip"})
+        return HTMLResponse(fragment.plain, headers=headers)
 
     @router.get("/rollouts/{name}/changes", dependencies=[Depends(_somebody)])
     async def changes(carried: Named) -> Response:
