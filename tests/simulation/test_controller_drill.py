@@ -226,3 +226,41 @@ async def test_the_plan_s_drill_waits_while_v1_may_not_be_given_as_much(monkeypa
     assert controller.decision is not None
     assert "all users ask 100/s, and the plan gives V1 at most 80/s" in controller.decision.gates[-1].evidence
     assert (controller.rollout.phase, "DrillStarted" in await world.kinds()) == (1, False)
+
+
+@pytest.mark.parametrize(("part", "name"), faults.CALLS, ids=[f"{part}.{name}" for part, name in faults.CALLS])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(7))
+async def test_killed_between_any_two_steps_of_a_drill_nobody_is_led_back_but_by_one_that_passed(
+    part: str, name: str, nth: int, *, after: bool
+) -> None:
+    world = World()
+    controller = await half(world)
+    thing = getattr(world, part)
+    original, seen = getattr(thing, name), 0
+
+    async def deadly(*arguments: Any, **more: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == nth + 1 and not after:
+            raise faults.Crash
+        result = await original(*arguments, **more)
+        if seen == nth + 1:
+            raise faults.Crash
+        return result
+
+    setattr(thing, name, deadly)
+    try:
+        await controller.drill("ada", "")
+        await end(world, controller, v2_s=0.25)
+        await end(world, controller)
+    except faults.Crash:
+        pass
+    setattr(thing, name, original)
+    survivor = await begun(world)
+    for _ in range(2):
+        await end(world, survivor)
+    kinds = await world.kinds()
+    passed, back = "DrillStarted" not in kinds or "DrillPassed" in kinds, survivor.rollout.state is State.RUNNING
+    assert (back, world.share) == ((True, 5000) if passed else (False, 0))
+    assert survivor.rollout.applied_generation == survivor.rollout.generation

@@ -202,7 +202,7 @@ class Process:
             world.watch.look(self)
             raise
         world.say(self.name, what)
-        world.watch.look(self)
+        world.watch.look(self if what != "proxy.start" else None)  # what it comes up with is the proxy's own
         await self.point(f"the reply of {what}")
         if part == "store" and name in {"append", "save_ticks", "save_look"} and world.unheard():
             world.say(self.name, f"the reply of {what} is lost")
