@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -99,6 +99,16 @@ def metrics_view(controller: Controller) -> list[dict[str, Any]]:
             "reading": asdict(readings[metric.name]) if metric.name in readings else None,
         }
         for metric in controller.plan.metrics
+    ]
+
+
+def trend_view(points: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return how a rollout has looked, oldest first and with the present end, thinned to `most` points at most."""
+    kept = points[:: -max(1, -(-len(points) // most))][::-1]
+    return [
+        {name: point[name] for name in ("at", "phase", "weight", "seen")}
+        | {"metrics": {name: {"v1": pair[0], "v2": pair[1]} for name, pair in point["metrics"].items()}}
+        for point in kept
     ]
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crossfade.app.terminal.options import METRIC, OUTPUT, ROLLOUT, STATE, URL, rollouts
 
+if TYPE_CHECKING:
+    from crossfade.app.client import Client
+
 
 def add_looking(main: click.Group) -> None:
     """Add them."""
-    for command in (status, why, events, metrics, wait, completion):
+    for command in (status, why, events, metrics, watch, wait, completion):
         main.add_command(command)
 
 
@@ -106,6 +109,25 @@ def wait(rollout: str | None, state: Path, output: str, wanted: str, timeout: st
     from crossfade.app.terminal import commands
 
     _ending_by_hand(lambda: commands.wait(rollout, state, output, wanted, timeout))
+
+
+@click.command()
+@ROLLOUT
+@STATE
+@URL
+def watch(rollout: str | None, state: Path) -> None:
+    """Watch a rollout live: phases, gates, metrics, alerts, decisions; lines where no screen can be drawn."""
+    from crossfade.app.commands import client_of
+    from crossfade.app.terminal.watch import watch as run
+
+    context = click.get_current_context()
+
+    def connect() -> Client:
+        with context.scope(cleanup=False):  # for the thread that follows events as well
+            return client_of(rollout, state)
+
+    connect()  # a rollout that is not there is told before the screen is taken
+    _ending_by_hand(lambda: run(connect))
 
 
 @click.command()

@@ -14,8 +14,10 @@ AGAIN_S = 1.0
 """Real seconds between two attempts to connect."""
 
 
-def followed(connect: Callable[[], Client], after: int) -> Iterator[dict[str, Any]]:
-    """Yield the events after a revision, for ever: a controller that is gone is looked for until it is back.
+def followed(connect: Callable[[], Client], after: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the events after a revision (None: from now on), for ever.
+
+    A controller that is gone is looked for until it is back.
 
     Raises what the controller refuses with, such as UsageError where the token is not valid any more.
     """
@@ -23,7 +25,7 @@ def followed(connect: Callable[[], Client], after: int) -> Iterator[dict[str, An
 
     while True:
         try:
-            for event in messages(connect().stream(f"/events/stream?after={after}")):
+            for event in messages(connect().stream("/events/stream" + ("" if after is None else f"?after={after}"))):
                 after = event["revision"]
                 yield event
         except UnreachableError:

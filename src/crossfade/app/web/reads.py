@@ -59,6 +59,11 @@ def add_reads(router: APIRouter) -> None:
         """Give every metric: target, guardrail, values, ratio with its band, evidence beside what is needed."""
         return carried.answer(views.metrics_view(carried.controller))
 
+    @router.get("/trend", tags=["rollouts"], response_model=list[schemas.TrendPoint])
+    async def trend(carried: Named, points: Annotated[int, Query(ge=1, le=2000)] = 240) -> Response:
+        """Give how split and metrics have gone, oldest first, thinned to so many points at most."""
+        return carried.answer(views.trend_view(carried.trend.points, points))
+
     @router.get("/nodes", tags=["rollouts"], response_model=list[schemas.Node])
     async def nodes(carried: Named) -> Response:
         """Give what every node of the proxy reports of itself."""

@@ -284,6 +284,24 @@ class Metric(Said):
     what is needed (natural logarithms), and the forecast; null before the first look."""
 
 
+class Pair(Said):
+    """A metric's values, in its unit."""
+
+    v1: float | None
+    v2: float | None
+
+
+class TrendPoint(Said):
+    """How the rollout looked at a time: for charts, not evidence."""
+
+    at: float
+    phase: int = Field(ge=0)
+    weight: float
+    seen: float | None
+    """V2's share of requests, basis points."""
+    metrics: dict[str, Pair]
+
+
 class Event(Said):
     """Something that happened."""
 
