@@ -344,9 +344,9 @@ def promotions(pool: ProcessPoolExecutor, runs: int) -> Iterator[str]:
 HEAD = """# How well rollouts are decided
 
 Written by `make bench-decisions` (`benchmarks/decisions.py`), which decides everything anew by the product's own core:
-seed {seed}, {runs} runs in each row of the first table, {direct} in each direct row, {few} in rows of whole rollouts
-with a defect. The plan is `plans/trips-v2.yaml`; V1 fails in 0.5 % of its answers. `never` means that more than half
-of the runs ended without a rollback."""
+seed {seed}, {runs} runs in each row of the first table and of slowness, {direct} in each other direct row, {few} in
+rows of whole rollouts with a defect. The plan is `plans/trips-v2.yaml`; V1 fails in 0.5 % of its answers. `never` means
+that more than half of the runs ended without a rollback."""
 
 SECTIONS: tuple[tuple[str, str, Callable[[ProcessPoolExecutor, int], Iterator[str]], str], ...] = (
     (
@@ -371,8 +371,8 @@ later.""",
     (
         "How soon slowness is shown",
         """\
-Direct: V2 slower than V1, at 1 %, 5 % of 100 requests/s. The floor is that of the best threshold, which nobody knows
-beforehand. Asked for: twice the floor at the start.""",
+Direct: V2 slower than V1, at 1 %, 5 % of 100 requests/s, in ticks of five V2 requests. The floor is that of the best
+threshold, which nobody knows beforehand. Asked for: twice the floor at the start.""",
         latency,
         "runs",
     ),
