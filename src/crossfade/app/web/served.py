@@ -115,10 +115,12 @@ class Served:
             carried.feed.close()
 
     async def kept(self) -> Sequence[str]:
-        """Return the names of all rollouts in the stores, those that others carry out included."""
-        stores = {id(carried.store): carried.store for carried in self.rollouts.values()}
-        found = [name for store in stores.values() for name in await store.rollouts()]
-        return list(dict.fromkeys(found))
+        """Return the names of all rollouts in the store, those that others carry out included.
+
+        Where each rollout has a store of its own there is nobody else's in them.
+        """
+        first, *more = {id(carried.store): carried.store for carried in self.rollouts.values()}.values()
+        return list(self.rollouts) if more else await first.rollouts()
 
 
 async def carried_by(request: Request, name: Annotated[str, Path(max_length=200)]) -> Carried:
