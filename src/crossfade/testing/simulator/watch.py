@@ -251,7 +251,7 @@ class Watch:
 
     def _look_at_told(self) -> None:
         for mark, (process, event) in list(self._told.items()):
-            if not process.alive or process.controller.taken_over:
+            if not process.alive or process.controller.taken_over or process.controller.fenced is not None:
                 del self._told[mark]  # the proxy tells the next controller what was done to it
             elif all(_mark(waiting) != mark for waiting in process.controller.unwritten):
                 self.broken(KEPT, f"{process.name} told of {event.kind}, which is neither kept nor waits")
