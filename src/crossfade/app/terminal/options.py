@@ -47,16 +47,22 @@ def rollouts(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Co
     return [CompletionItem(name) for name in completing.rollouts(ctx.params) if name.startswith(incomplete)]
 
 
+def _typed(ctx: click.Context) -> dict[str, Any]:
+    """Return what is typed so far: beside an option without its value, click leaves the words where they stand."""
+    words = [word for word in ctx.args if not word.startswith("-")]
+    return ctx.params | {"rollout": ctx.params.get("rollout") or (words[0] if words else None)}
+
+
 def _phases(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from crossfade.app.terminal import completing
 
-    return [CompletionItem(name) for name in completing.phases(ctx.params) if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in completing.phases(_typed(ctx)) if name.startswith(incomplete)]
 
 
 def _metrics(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from crossfade.app.terminal import completing
 
-    return [CompletionItem(name) for name in completing.metrics(ctx.params) if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in completing.metrics(_typed(ctx)) if name.startswith(incomplete)]
 
 
 ROLLOUT = click.argument("rollout", required=False, shell_complete=rollouts)
