@@ -88,18 +88,7 @@ def _metric(metric: dict[str, Any]) -> str:
         harm, fine = (odds(reading[f"{side}_log_e"], reading[f"{side}_needed"]) for side in ("harm", "promote"))
         lines.append(f"    evidence of harm {harm}; within the margin {fine}")
     lines.append(filled(reading["sentence"], "    "))
-    lines += [f"    {line}" for line in regions(metric)]
     return "\n".join(lines)
-
-
-def regions(metric: dict[str, Any]) -> list[str]:
-    """Return a line per region, where there is more than one."""
-    rows = metric.get("regions", [])
-    return [
-        f"{row['region'] or 'not said'}: V1 {value(metric['kind'], row['v1'])} of {row['n1']:,}, "
-        f"V2 {value(metric['kind'], row['v2'])} of {row['n2']:,}"
-        for row in (rows if len(rows) > 1 else ())
-    ]
 
 
 def verdict(metric: dict[str, Any]) -> str:
