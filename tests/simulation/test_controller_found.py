@@ -11,7 +11,7 @@ from tests.simulation.test_controller_faults import PLAN, World, begun, lived, t
 from crossfade.core.machine import State
 from crossfade.engine.apply import wanted_state
 from crossfade.engine.journal import Journal
-from crossfade.errors import ConflictError, CrossfadeError
+from crossfade.errors import ConflictError, CrossfadeError, UnreachableError
 from crossfade.ports import StoredEvent
 from crossfade.testing.proxy import FakeRollback
 
@@ -90,3 +90,25 @@ async def test_a_journal_that_another_controller_has_taken_over_keeps_nothing_mo
     await journal.load()
     rollout = journal.rollout
     assert (await journal.record_done(), rollout.generation) == (rollout, controller.rollout.generation)
+
+
+@pytest.mark.parametrize(("verb", "share"), [("promote", 5000), ("retry", 500), ("pause", 500)])
+async def test_what_the_store_kept_without_saying_so_is_carried_out_though_nothing_else_is_written(
+    verb: str, share: int
+) -> None:
+    """Nobody asks again, and no write comes that would conflict: the next look asks the store."""
+    world, told = World(), list[StoredEvent]()
+    controller = await begun(world)
+    controller.listen(told.append)
+    if verb == "retry":
+        await controller.rollback("ada", "")
+    await lived(world, controller, 2, world.share / 10_000)
+    world.store.lose_reply()
+    asked = {"promote": controller.promote, "pause": controller.pause}
+    with pytest.raises(UnreachableError):
+        await (controller.retry(None, "ada", "") if verb == "retry" else asked[verb]("ada", ""))
+    await live_on(world, controller, 2)
+    assert (controller.rollout.revision, world.share) == (len(await world.store.events("trips")), share)
+    assert (controller.rollout.applied_generation, controller.fenced) == (controller.rollout.generation, None)
+    assert len({event.revision for event in told}) == len(told)
+    assert {"promote": "PhasePromoted", "retry": "Retried", "pause": "Paused"}[verb] in {event.kind for event in told}

@@ -304,6 +304,7 @@ class Controller:
         with self.span("observe", ticks=len(ticks)):
             self._absorb(ticks)
         stored = None if self.fenced else await self._save_evidence()
+        self._follow_history()  # the store may have kept what it did not confirm
         await self._read_back()
         if not self._rolling:
             self._notice_a_later_one()

@@ -45,6 +45,8 @@ class Journal:
         self._listeners = list(listeners)
         self._waiting: list[StoredEvent] = []
         self._writing = asyncio.Lock()
+        self._in_doubt = False
+        """Whether the store may have kept events that are not folded here."""
         self._started = 0
         self.rollout = Rollout(name=name)
         self.taken_over: int | None = None
@@ -69,11 +71,17 @@ class Journal:
     async def follow(self) -> Rollout:
         """Fold what others have appended since the last look."""
         async with self._writing:
-            if new := await self._store.events(self.rollout.name, self.rollout.revision):
-                await self._read()
-                for event, listener in product(new, self._listeners):
-                    listener(event)
+            await self._fold_new()
             return self.rollout
+
+    async def _fold_new(self) -> bool:
+        """Fold what the store has beyond our revision; tell whether there was anything."""
+        new = await self._store.events(self.rollout.name, self.rollout.revision)
+        if new:
+            await self._read()
+            for event, listener in product(new, self._listeners):
+                listener(event)
+        return bool(new)
 
     async def _read(self) -> None:
         """Fold what the store holds, and after it the facts that it has not taken yet."""
@@ -99,14 +107,21 @@ class Journal:
         is folded then.
         """
         async with self._writing:
-            await self._catch_up()
+            found = await self._catch_up()
             if self.taken_over is not None:
                 raise ConflictError(f"another controller began at revision {self.taken_over} of the history")
+            if found:
+                raise ConflictError(
+                    "the store had kept what it did not confirm, and the rollout has changed; ask again"
+                )
             new, stored = self._folded(events)
             try:
                 await self._append(self.rollout.revision, stored)
             except ConflictError:
                 await self._read()
+                raise
+            except (StoreError, UnreachableError):
+                self._in_doubt = True
                 raise
             self._adopt(new, stored)
             return new
@@ -129,18 +144,23 @@ class Journal:
             return self.rollout
 
     async def catch_up(self) -> None:
-        """Write events that the store has not taken yet; raises what `Store.append` raises."""
+        """Be where the store is: fold what it kept though its reply was lost, write what it has not taken yet.
+
+        Raises what `Store.events` and `Store.append` raise.
+        """
         async with self._writing:
             await self._catch_up()
 
-    async def _catch_up(self) -> None:
-        if not self._waiting:
-            return
+    async def _catch_up(self) -> bool:
+        """Tell whether the store had kept something without our knowing."""
+        found = self._in_doubt and await self._fold_new()
+        self._in_doubt = False
         try:
             await self._append_waiting()
         except ConflictError:
             await self._read()
             await self._append_waiting()
+        return found
 
     async def _append_waiting(self) -> None:
         if self._waiting:
