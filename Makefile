@@ -11,9 +11,12 @@ demo: .venv/.ready
 	$(BIN)/crossfade demo $(ARGS)
 
 # What pulls cables on real processes runs alone: two of them at once would only measure each other.
+ALONE := tests/e2e tests/load tests/tripsearch tests/docs tests/app/test_demo_end_to_end.py
+
 test: .venv/.ready
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow --durations=5 $(addprefix --ignore=,$(ALONE)) $(ARGS)
+	$(BIN)/python -m pytest -q -m slow --durations=20 $(ALONE) $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -277,8 +277,8 @@ def test_a_key_that_is_forgotten_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_rule_that_is_broken_on_purpose_is_seen(name: str) -> None:
+    """What breaks one rule may break another one first in some seed, such as that of a single controller that acts."""
     cast, rules = BREAKS[name]
-    outcome = next((found for seed in range(WITHIN) if (found := simulate(seed, cast=cast)).rule), None)
+    outcome = next((found for seed in range(WITHIN) if (found := simulate(seed, cast=cast)).rule in rules), None)
     assert outcome is not None
-    assert outcome.rule in rules, str(outcome)
     assert 0 < len(outcome.last) <= 30
