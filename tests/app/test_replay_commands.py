@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from tests.simulation.test_controller_faults import V1, V2, World
 
@@ -143,6 +144,8 @@ def test_a_replay_of_an_untouched_rollout_is_all_the_same(carried: Carried) -> N
     assert done.stdout == "105 decisions recomputed, all the same\n"
     data = json.loads(carried.run("replay", "-o", "json").stdout)
     assert (data["rollout"], data["recomputed"], data["same"], data["different"]) == ("trips", 105, 105, [])
+    assert yaml.safe_load(carried.run("replay", "-o", "yaml").stdout) == data
+    assert carried.run("replay", "-o", "wide").stdout == done.stdout
 
 
 def test_a_decision_changed_in_the_database_is_told_in_one_line(carried: Carried) -> None:
@@ -216,6 +219,16 @@ def backtested(carried: Carried, recording: Path, plan: Path | None = None) -> d
     assert (done.exit_code, done.stderr) == (0, "")
     data: dict[str, Any] = json.loads(done.stdout)
     return data
+
+
+def test_a_backtest_is_the_same_record_in_json_and_yaml(original: Carried, recording: Path) -> None:
+    forms = {
+        form: original.run("backtest", str(original.plan), str(recording), "-o", form).stdout
+        for form in ("json", "yaml", "text", "wide")
+    }
+    assert json.loads(forms["json"])["rollout"] == "trips"
+    assert yaml.safe_load(forms["yaml"]) == json.loads(forms["json"])
+    assert forms["wide"] == forms["text"]
 
 
 def changed_plan(folder: Path, *changes: tuple[str, str]) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,7 @@ def test_findings_have_rule_place_severity_and_what_would_be_right(folder: Path)
         "document": "v1.yaml",
         "pointer": "/paths/~1v1~1trips/get/responses/200/content/application~1json/schema/properties/price",
     }
+    assert yaml.safe_load(run("v1.yaml", "v2.yaml", "--prefix", "/v1=/v2", "-o", "yaml", code=1)) == data
     assert run("v1.yaml", "v1.yaml") == "V2 keeps V1's contract: 0 breaking, 0 warnings\n"
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-
+from crossfade.app.commands import say
 from crossfade.app.kept import History, find_kept, must_be_its_plan, opened
 from crossfade.app.progress import Progress
 from crossfade.core.look import KeptTick
@@ -97,10 +95,7 @@ def run_replay(options: ReplayOptions, output: str) -> None:
         return report
 
     report = asyncio.run(run())
-    if output == "json":
-        click.echo(json.dumps(_as_data(kept.rollout, plan, report), indent=2))
-    else:
-        _as_lines(report, click.echo)
+    say(output, _as_data(kept.rollout, plan, report), "\n".join(_as_lines(report)))
     if report.different:
         raise CrossfadeError(f"{len(report.different):,} decisions come out differently than they were kept")
     if not report.recomputed:
@@ -145,13 +140,13 @@ async def replayed(store: Store, plan: Plan, rollout: str) -> AsyncIterator[Comp
         yield act
 
 
-def _as_lines(report: Report, say: Callable[[str], None]) -> None:
+def _as_lines(report: Report) -> Iterator[str]:
     for found in report.different:
-        say(f"{moment(found.at)} different: kept {found.kept}; recomputed {found.recomputed}")
+        yield f"{moment(found.at)} different: kept {found.kept}; recomputed {found.recomputed}"
     for run in report.blind:
         until = f" to {moment(run.last)}" if run.count > 1 else ""
-        say(f"{moment(run.first)}{until} BLIND for {run.count:,}: {run.reason}")
-    say(report.sentence)
+        yield f"{moment(run.first)}{until} BLIND for {run.count:,}: {run.reason}"
+    yield report.sentence
 
 
 def _as_data(rollout: str, plan: Plan, report: Report) -> dict[str, Any]:

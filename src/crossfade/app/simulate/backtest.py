@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
+from crossfade.app.commands import say
 from crossfade.app.planfile import load_plan
 from crossfade.app.progress import Progress
 from crossfade.core.plan import Plan
@@ -27,7 +25,7 @@ def run_backtest(plan_file: Path, recording: Path, output: str) -> None:
             result = backtest(plan, header, progress.over(ticks))
     except OSError as error:
         raise UsageError(f"{recording} can't be read: {error.strerror or error}") from None
-    click.echo(json.dumps(as_data(plan, header, result), indent=2) if output == "json" else as_text(header, result))
+    say(output, as_data(plan, header, result), as_text(header, result))
 
 
 def as_data(plan: Plan, header: Header, result: Backtested) -> dict[str, Any]:
