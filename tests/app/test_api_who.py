@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from crossfade.app.web.access import FAILURES, FAILURES_S, SESSION_S
 from crossfade.app.web.door import BODY_BYTES, STRANGERS
 from crossfade.app.web.served import Exposure
 from crossfade.app.web.verbs import VERBS
-from crossfade.core.access import Role
+from crossfade.core.access import Act, Role
 
 READS = ("", "/plan", "/phases", "/metrics", "/nodes", "/events", "/decisions", "/users/u1")
 INTENT = {"X-Crossfade-Request": "1"}
@@ -170,6 +171,25 @@ async def test_a_strangers_refusals_cant_wash_the_others_away(api: Asked) -> Non
     api.wall.move(61)
     await api.post("rollback", {}, Authorization="Bearer wrong")
     assert (await acts(api))[0]["left_out"] == 5
+
+
+async def test_a_record_that_hangs_delays_a_rollback_by_a_moment_and_is_written_all_the_same(
+    api: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, written, append = asyncio.Event(), asyncio.Event(), api.served.audit.append
+
+    async def hanging(act: Act) -> None:
+        await freed.wait()
+        await append(act)
+        written.set()
+
+    monkeypatch.setattr(api.served.audit, "append", hanging)
+    monkeypatch.setattr("crossfade.app.web.door.AUDIT_WAIT_S", 0.05)
+    assert (await api.post("rollback", {"by": "ada"}))[0] == 200
+    assert await acts(api) == []
+    freed.set()
+    await written.wait()
+    assert [(act["act"], act["by"], act["status"]) for act in await acts(api)] == [("rollback", "ada", 200)]
 
 
 async def test_a_body_is_never_read_without_end(api: Asked) -> None:

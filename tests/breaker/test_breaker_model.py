@@ -196,7 +196,8 @@ class Story(RuleBasedStateMachine):
         """Whatever happened: if nobody holds it open, it closes as soon as the dependency is well."""
         if not hasattr(self, "breaker") or self.model.mode == "forced":
             return
-        for _ in range(2):  # a look anchors what a jump of the clock left in the future
+        # A look anchors what a jump of the clock left in the future, and the window may hold failures that open it yet.
+        for _ in range(self.model.window + 2):
             self.breaker.call_sync(lambda: None, fallback=lambda _: None)
             self.clock.advance(COOLDOWN_S)
         for _ in range(self.model.probes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
@@ -26,6 +27,8 @@ BODY_BYTES = 2 * 2**20
 """The largest body that is read."""
 STRANGERS = 30
 """Refusals of unknown callers that are written down per minute; the others are counted."""
+AUDIT_WAIT_S = 1.0
+"""How long an answer waits for its act to be written down; on a disk that hangs the writing goes on without it."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:@/\[\]]+)(:\d{1,5})?")
@@ -44,6 +47,7 @@ class Door:
         self._served = served
         self._strangers: list[float] = []
         self._left_out = 0
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here; write down what was asked for."""
@@ -52,13 +56,14 @@ class Door:
             return
         request = Request(scope)
         request.state.caller, request.state.detail = None, ""
-        answered: dict[str, int] = {}
+        answered = False
 
         async def noting(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
-                answered["status"] = message["status"]
-                if any(name.lower() == REPLAYED.lower().encode() for name, _ in message["headers"]):
-                    answered["replayed"] = 1
+                answered = True
+                if not any(name.lower() == REPLAYED.lower().encode() for name, _ in message["headers"]):
+                    await self._note(request, message["status"])
                 if request.url.path.startswith((_API, OFREP)):
                     message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
@@ -70,9 +75,8 @@ class Door:
             else:
                 await note(request, refusal)(scope, receive, noting)
         finally:
-            status = answered.get("status", 500)
-            if not answered.get("replayed") and self._worth_noting(request, status):
-                await self._record(request, status)
+            if not answered:
+                await self._note(request, 500)
 
     # ── letting in ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,6 +135,14 @@ class Door:
 
     # ── writing down ────────────────────────────────────────────────────────────────────────────────────
 
+    async def _note(self, request: Request, status: int) -> None:
+        """Write an act down before it is answered, so that whoever has the answer finds it in the record."""
+        if self._worth_noting(request, status):
+            writing = asyncio.create_task(self._record(request, status))
+            self._writing.add(writing)  # or a client that leaves would take the record with it
+            writing.add_done_callback(self._writing.discard)
+            await asyncio.wait({writing}, timeout=AUDIT_WAIT_S)
+
     def _worth_noting(self, request: Request, status: int) -> bool:
         if getattr(request.state, "unnoted", False) and status < 400:
             return False
@@ -155,10 +167,11 @@ class Door:
         if caller is None and status >= 400 and not self._has_room():
             self._left_out += 1
             return
+        left_out, self._left_out = self._left_out, 0
         try:
-            await self._served.audit.append(replace(act, left_out=self._left_out))
-            self._left_out = 0
+            await self._served.audit.append(replace(act, left_out=left_out))
         except StoreError as error:  # what was done is done, and a full disk is no reason to refuse a rollback
+            self._left_out += left_out
             log.error("an act could not be written down: %s: %s", error, act)
 
     def _has_room(self) -> bool:
