@@ -30,6 +30,8 @@ from crossfade.app.terminal.watch import Looking
 from crossfade.app.web.served import Served
 
 WAIT_S = 30.0
+SAID_OTHERWISE = ("NO_COLOR", "COLUMNS", "LINES")
+"""What an environment says of a terminal that the test has itself; workers of pytest-xdist come with a size."""
 
 
 @dataclass
@@ -134,7 +136,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             preexec_fn=own,  # noqa: PLW1509 - the terminal becomes the process's own
-            env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm-256color", **env},
+            env={**{k: v for k, v in os.environ.items() if k not in SAID_OTHERWISE}, "TERM": "xterm-256color", **env},
         )
         os.close(slave)
         self.told = ""

@@ -43,6 +43,8 @@ _QUIET_S = 150.0
 """Real seconds of quiet times, and of those between."""
 _TAKEOVER_S = 2 * LEASE_S + 1.0
 """Real seconds after which somebody else leads, the calls of their start included."""
+_DRILL_S = 30.0
+"""Real seconds after which a drill has ended."""
 _OPEN = 20.0
 """How much more likely a process is killed between two steps of a change of the proxy than at other calls."""
 _HEALTHY = 0.002
@@ -491,13 +493,13 @@ class World:
         await self._until(CALM_S / 2)
         if before is None or (leader.controller.last_tick or 0) <= before:
             self.watch.broken(LIVES, f"no evidence came after tick {before}")
-        self._must_be_as_wanted()
+        await self._must_be_as_wanted()
         leader = self._only_leader()
         leader.die("the last fault")
         await self._until(_TAKEOVER_S)
         self._only_leader()
         await self._until(CALM_S / 5)
-        self._must_be_as_wanted()
+        await self._must_be_as_wanted()
         await self._must_obey()
         if self.watch.first is not None:
             raise self.watch.first
@@ -510,7 +512,9 @@ class World:
             raise self.watch.first or AssertionError
         return acting[0]
 
-    def _must_be_as_wanted(self) -> None:
+    async def _must_be_as_wanted(self) -> None:
+        if self.watch.rollout.state is State.DRILLING:  # the plan's own may have begun this moment
+            await self._until(_DRILL_S)
         rollout = self.watch.rollout
         wanted = (rollout.generation, rollout.wanted_killed, rollout.wanted_split(self.plan))
         has = (self.proxy.memory.generation, self.proxy.memory.killed, self.proxy.memory.split)
@@ -555,7 +559,7 @@ class World:
         answer = await self._ask_leader("drill")
         if answer is None or not answer.done:
             return  # not enough is known for one yet
-        await self._until(30.0)
+        await self._until(_DRILL_S)
         if self.watch.rollout.state is not State.RUNNING:
             self.watch.broken(LIVES, f"a drill led to {self.watch.rollout.state}")
-        self._must_be_as_wanted()
+        await self._must_be_as_wanted()
