@@ -10,8 +10,9 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/crossfade demo $(ARGS)
 
-# What pulls cables on real processes runs alone: two of them at once would only measure each other.
-ALONE := tests/e2e tests/load tests/tripsearch tests/docs tests/app/test_demo_end_to_end.py
+# What loads real processes with traffic runs alone: two of them at once would only measure each other.
+LOADED := assignment chaos drill faults load notices sabotage several
+ALONE := $(LOADED:%=tests/e2e/test_e2e_%.py) tests/load tests/tripsearch tests/app/test_demo_end_to_end.py
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
