@@ -49,7 +49,7 @@ def lines(count: int, *, decimals: int = 1) -> list[bytes]:
         microseconds = int(draw.gamma(2.0, 2000.0))
         user = int(draw.integers(-(2**63), 2**63))
         result.append(
-            f"{i},{now + i // 100},{version},{status},{microseconds},{microseconds // 1000},{cohort},0,{user},{region},"
+            f"{i},{now + i // 100},{version},{status},{microseconds},{microseconds // 1000},{cohort},0,-,{user},{region},"
             f"{client},----,0,{version}-1,{quote(facts, safe='')}".encode()
         )
     return result
@@ -106,13 +106,13 @@ def obvious(batches: list[bytes]) -> float:
     cells: dict[tuple[str, str, str], dict[str, float]] = {}
     for batch in batches:
         for row in csv.reader(io.StringIO(batch.decode())):
-            cell = cells.setdefault((row[2], row[9], row[6]), {})
+            cell = cells.setdefault((row[2], row[10], row[6]), {})
             cell["requests"] = cell.get("requests", 0) + 1
-            if outcome_of(int(row[3]), row[11], row[13]).is_failure:
+            if outcome_of(int(row[3]), row[12], row[14]).is_failure:
                 cell["failures"] = cell.get("failures", 0) + 1
             latency = f"latency {latency_bin(int(row[4]) / 1000)}"
             cell[latency] = cell.get(latency, 0) + 1
-            facts = parse_facts(unquote(row[14]))
+            facts = parse_facts(unquote(row[15]))
             for name, value in facts.values:
                 cell[f"{name}={value}"] = cell.get(f"{name}={value}", 0) + 1
             for name, timing in facts.timings:
@@ -149,7 +149,7 @@ def main() -> None:
 def _failure() -> bytes:
     """Return a last line that is a failure of V2: it wakes who waits for the end."""
     now = int(time.time() * 1e6)  # noqa: TID251 - as above
-    return f"{LINES - 1},{now},v2,500,100,1,-,0,5,eu-west,app-1,----,0,v2-1,-".encode()
+    return f"{LINES - 1},{now},v2,500,100,1,-,0,-,5,eu-west,app-1,----,0,v2-1,-".encode()
 
 
 if __name__ == "__main__":

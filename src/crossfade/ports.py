@@ -129,6 +129,7 @@ REQUEST_LINE = (
     "total_ms",  # milliseconds from start_us to the last byte; -1 where unknown
     "cohort",  # cohort name; - for everyone else
     "override",  # 1 where a client's override chose the version, else 0
+    "asked",  # v1 where the client asked for one of V1's own paths, whoever answered; - elsewhere
     "user",  # signed 64-bit hash of the user key under the plan's salt; - where the split did not need it
     "region",  # url-encoded, cut to 64 bytes before encoding; - where none was sent
     "client",  # the same, for the calling application; - as long as nothing reads it

@@ -50,6 +50,7 @@ def line(sequence: object = 1, at: Any = NOW, **fields: object) -> bytes:
         "total_ms": 5,
         "cohort": "-",
         "override": 0,
+        "asked": "-",
         "user": -5,
         "region": "eu",
         "client": "-",
@@ -84,6 +85,18 @@ def test_a_line_becomes_a_request_with_latency_and_facts() -> None:
 def test_a_cached_answer_is_of_a_stratum_of_its_own() -> None:
     cell = summed(line(facts="cache%3Dhit"))[V1]
     assert (cell.cached, cell.latency.total(), cell.latency_cached.total()) == (1, 0, 1)
+
+
+def test_who_asks_for_v1s_own_paths_is_counted_whoever_answers() -> None:
+    cells = summed(
+        line(1, asked="v1"),
+        line(2, version="v2", server="v2-1", asked="v1"),
+        line(3, version="v2", server="v2-1"),
+        line(4, asked="v1", status=-1, total_ms=3, termination="CH--"),
+        line(5, asked="v1", termination="CR--"),
+    )
+    counted = {arm.version: (cell.requests, cell.asked_v1) for arm, cell in cells.items()}
+    assert counted == {Version.V1: (1, 2), Version.V2: (2, 1)}
 
 
 @pytest.mark.parametrize(

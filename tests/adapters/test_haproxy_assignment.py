@@ -307,6 +307,25 @@ async def test_facts_are_reported_and_not_passed_on(world: World) -> None:
     assert expected == {name: fields[name] for name in expected}
 
 
+@pytest.mark.parametrize("share", [0, 10_000])
+async def test_a_line_says_who_asked_for_v1s_own_paths(world: World, share: int) -> None:
+    """Whoever answers: at 100 % only these clients still know V1."""
+    await world.split(share)
+    for path in ("/search", "/v1/search", "/v1/search/7", "/v2/search"):
+        await Client(world.port).get(path)
+    lines = await world.sink.wait_for(4)
+    column = REQUEST_LINE.index("asked")
+    assert [line.split(",")[column] for line in lines] == ["-", "v1", "v1", "-"]
+
+
+async def test_a_path_below_v1s_root_that_is_the_entry_or_v2s_is_not_v1s_own(tmp_path: Path) -> None:
+    async for world in _world(tmp_path, paths=("/api/search", "/api/v2/search"), entry="/api/search"):
+        for path in ("/api/search", "/api/v2/search", "/api/other"):
+            await Client(world.port).get(path)
+        lines = await world.sink.wait_for(3)
+        assert [line.split(",")[REQUEST_LINE.index("asked")] for line in lines] == ["-", "-", "v1"]
+
+
 async def test_absent_fields_are_dashes(world: World) -> None:
     """Nothing sent is a dash, and so is a hash that nobody needed."""
     await world.split(0)

@@ -21,6 +21,7 @@ _cells = st.builds(
     failures=_count,
     critical=_count,
     fallbacks=_count,
+    asked_v1=_count,
     cached=_count,
     failing_users=st.sets(st.integers(-(2**63), 2**64 - 1), max_size=5),
     latency=_histogram,

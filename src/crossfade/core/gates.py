@@ -9,7 +9,7 @@ from crossfade.core.observation import Observation
 from crossfade.core.plan import Action, Gate, GateKind, MetricKind, Phase, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.verdict import Verdict, combine
-from crossfade.core.words import duration
+from crossfade.core.words import duration, moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,9 @@ def _stable(gate: Gate, look: _Look) -> GateStatus:
 
 
 def _no_v1_requests(gate: Gate, look: _Look) -> GateStatus:
-    return _for_as_long(gate, look, look.seen.v1_silent_since, "none", "V1 still answers requests")
+    since = look.seen.v1_silent_since
+    what = "none" if since is None else f"none since {moment(since)} UTC,"
+    return _for_as_long(gate, look, since, what, "V1 is still asked for, or answers in V2's place")
 
 
 def _no_stuck_breaker(gate: Gate, look: _Look) -> GateStatus:

@@ -98,7 +98,7 @@ class Observation:
     no_critical_since: float | None = None
     """V2 has been watched without a critical error since then; None: one is just there, or nobody watched."""
     v1_silent_since: float | None = None
-    """No request has been answered by V1 since then, and somebody watched."""
+    """Nobody has asked for V1's own paths or been answered by V1 since then, and somebody watched."""
     stable_since: float | None = None
     """Since then no guardrail was breached and nothing was blind."""
     requests_v1: int = 0

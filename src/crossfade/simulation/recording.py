@@ -315,7 +315,7 @@ def check_tick(tick: Tick) -> None:
 
 def _check_cell(cell: Cell) -> None:
     parts = (cell.failures, cell.critical, cell.fallbacks, cell.cached)
-    _counts("requests", (cell.requests, *parts))
+    _counts("requests", (cell.requests, cell.asked_v1, *parts))
     if max(parts) > cell.requests:
         raise ValueError(f"of {cell.requests} requests {max(parts)} can't have failed or come from a cache")
     for counts, size in ((cell.latency, BINS), (cell.latency_cached, BINS), (cell.hundredths, HUNDREDTHS)):

@@ -49,6 +49,7 @@ class Group:
     """Index into `Groups.arms`."""
     outcome: Outcome
     timed_out: bool = False
+    asked_v1: bool = False
     readable: bool = True
 
 
@@ -106,7 +107,15 @@ class Groups(dict[Signature, int]):
             self._regions = _Names(MAX_REGIONS)
 
     def _make(  # noqa: PLR0917 - the columns of a signature, in their order
-        self, version: str, status: str, cohort: str, override: str, region: str, termination: str, server: str
+        self,
+        version: str,
+        status: str,
+        cohort: str,
+        override: str,
+        asked: str,
+        region: str,
+        termination: str,
+        server: str,
     ) -> Group:
         side = _VERSIONS.get(version)
         if side is None:
@@ -128,7 +137,7 @@ class Groups(dict[Signature, int]):
         if index == len(self.arms):
             self.arms.append(arm)
         late = outcome is Outcome.UNANSWERED and timed_out(termination)
-        return Group(arm=index, outcome=outcome, timed_out=late)
+        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=asked == "v1")
 
 
 def _readable(field: str) -> str:

@@ -12,9 +12,10 @@ from crossfade.ports import REQUEST_LINE
 
 FIELDS = len(REQUEST_LINE)
 
-(SEQUENCE, START, VERSION, STATUS, HEADERS, TOTAL, COHORT, OVERRIDE, USER, REGION, _, TERMINATION, _, SERVER, FACTS) = (
-    range(FIELDS)
-)
+(
+    SEQUENCE, START, VERSION, STATUS, HEADERS, TOTAL, COHORT, OVERRIDE, ASKED, USER, REGION, _, TERMINATION, _, SERVER,
+    FACTS,
+) = range(FIELDS)  # fmt: skip
 
 _COMMA, _NEWLINE = b",\n"
 _NUMBER = rb"-?[0-9]{1,16}"
@@ -39,7 +40,7 @@ class Columns:
     headers_us: NDArray[np.int64]
     """Microseconds; -1 where there were none."""
     signatures: list[tuple[bytes, ...]]
-    """Version, status, cohort, override, region, termination, server."""
+    """Version, status, cohort, override, asked, region, termination, server."""
     facts: list[bytes]
     total_ms: list[bytes]
     """Milliseconds as text: few rows need them."""
@@ -76,7 +77,7 @@ def _cut(data: bytes) -> Columns | None:
         return None
     if len(sequence) != count or min(sequence.min(), start_us.min()) < 0:
         return None
-    kinds = (flat[field::FIELDS] for field in (VERSION, STATUS, COHORT, OVERRIDE, REGION, TERMINATION, SERVER))
+    kinds = (flat[field::FIELDS] for field in (VERSION, STATUS, COHORT, OVERRIDE, ASKED, REGION, TERMINATION, SERVER))
     return Columns(
         sequence=sequence,
         start_us=start_us,

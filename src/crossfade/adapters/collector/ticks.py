@@ -118,6 +118,7 @@ class Ticks:
         self._note_given(batch)
         self._count_unused(batch)
         self._add_answers(batch, bucket)
+        self._add_asked(batch)
         self._add_latencies(batch)
         self._add_hundredths(batch)
         failed = False
@@ -205,6 +206,13 @@ class Ticks:
         for column in range(widest):
             sums[column] = np.bincount(inverse, weights=self._headers.timings_of[header, column], minlength=size)
         return sums
+
+    def _add_asked(self, batch: _Batch) -> None:
+        """Count requests for V1's own paths."""
+        asked = flags(g.asked_v1 and g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
+        unique, counts = np.unique(self._offsets(batch, asked & batch.in_time), return_counts=True)
+        for offset, count in zip(unique.tolist(), counts.tolist(), strict=True):
+            self._cell_at(offset, batch.arms).asked_v1 += count
 
     def _add_latencies(self, batch: _Batch) -> None:
         """Count the version's own answers by how long their headers took."""

@@ -393,12 +393,14 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         "%lc", "%[var(txn.start,-)]", "%b", "%ST", "%[var(txn.us,-)]", "%Ta",
         "%[var(txn.who,split.-),bytes(6)]" if plan.assignment.cohorts else "-",
         "%[var(txn.override,0),bool]" if plan.override_secret else "0",
+        "%[var(txn.asked,-)]",
         "%[var(txn.hash,-)]", region, client, "%tsc", "%rc", "%s", "%[capture.res.hdr(0),url_enc]",
     ]  # fmt: skip
     acls = [
         f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
         f"  acl below {_BUCKET},sub(txn.share) -m int lt 0",
         *_within("api", plan.api.entry, *roots(plan.api)),
+        *_v1s_own(plan.api),
     ]
     return [
         "frontend unassigned",
@@ -409,6 +411,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         f"  capture response header Crossfade-Facts len {_FACTS_BYTES_MAX}",
         *acls,
         "  http-request set-var(txn.start) date(0,us)",
+        "  http-request set-var(txn.asked) str(v1) if v1s !others",
         *_alone_rules(plan.unattended),
         *ruled,
         *_assignment_rules(plan),
@@ -434,6 +437,13 @@ def _below(name: str, root: str, api: Api) -> list[str]:
     if root in (api.v1.path, api.v2.path):
         return _within(name, root)
     return [f"  acl {name} path -m beg {_path('path', root)}/"]
+
+
+def _v1s_own(api: Api) -> list[str]:
+    """Return the ACLs `v1s`, and `others` for what lies below V1's root and is the entry's or V2's all the same."""
+    root, other = roots(api)
+    others = [path for path in (api.entry, other) if f"{path}/".startswith(f"{root}/")]
+    return [*_below("v1s", root, api), *(_within("others", *others) if others else ["  acl others always_false"])]
 
 
 def _rewrites(api: Api, target: str, root: str, other: str) -> list[str]:

@@ -14,7 +14,7 @@ from crossfade.core.split import Version
 
 FORMAT = 1
 
-_COUNTS = ("requests", "failures", "critical", "fallbacks", "cached")
+_COUNTS = ("requests", "failures", "critical", "fallbacks", "asked_v1", "cached")
 _HISTOGRAMS = ("hundredths", "latency", "latency_cached")
 _SUMS = ("timings", "outcomes")
 

@@ -60,6 +60,8 @@ class Cell:
     """Of the failures: the version gave no answer at all."""
     fallbacks: int = 0
     """Of the failures: V1 answered in V2's place, so the client saw no error."""
+    asked_v1: int = 0
+    """Requests for one of V1's own paths, whoever answered, clients that left included."""
     cached: int = 0
     """Answers that the fact cache=hit says came from a cache."""
     failing_users: set[int] = field(default_factory=set)
@@ -83,6 +85,7 @@ class Cell:
         self.failures += other.failures
         self.critical += other.critical
         self.fallbacks += other.fallbacks
+        self.asked_v1 += other.asked_v1
         self.cached += other.cached
         self.failing_users |= other.failing_users
         self.hundredths.update(other.hundredths)
@@ -126,6 +129,7 @@ class Tick:
             failures=sum(cell.failures for cell in cells),
             critical=sum(cell.critical for cell in cells),
             fallbacks=sum(cell.fallbacks for cell in cells),
+            asked_v1=sum(cell.asked_v1 for cell in cells),
             cached=sum(cell.cached for cell in cells),
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from crossfade.core.evidence import load
 from crossfade.core.evidence.load import Load
-from crossfade.core.evidence.sums import Tick
+from crossfade.core.evidence.sums import Cell, Tick
 from crossfade.core.observation import Blindness, BreakerReading
 from crossfade.core.plan import DAY, Action, GateKind, Metric, MetricKind, Plan
 from crossfade.core.split import BUCKETS, Version
@@ -152,7 +152,7 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
     fade = 1 - min(1.0, tick.length / DAY)
     watch = replace(
         watch,
-        v1_silent_since=None if one.requests else _first(watch.v1_silent_since, tick.start),
+        v1_silent_since=None if _wanted_v1(one, two) else _first(watch.v1_silent_since, tick.start),
         no_critical_since=None if two.critical else _first(watch.no_critical_since, tick.start),
         rate_requests=watch.rate_requests * fade + user_v1 + user_v2,
         rate_seconds=watch.rate_seconds * fade + tick.length,
@@ -197,6 +197,11 @@ def pass_over(watch: Watch, tick: Tick) -> Watch:
             for name, told in watch.outcomes.items()
         },
     )
+
+
+def _wanted_v1(one: Cell, two: Cell) -> bool:
+    """Tell whether somebody asked for V1's own paths or was answered by V1, in V2's place too."""
+    return bool(one.requests or one.asked_v1 or two.asked_v1 or two.fallbacks)
 
 
 def _first(since: float | None, start: float) -> float:
