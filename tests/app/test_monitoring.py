@@ -18,14 +18,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from tests.app.lived import Lived
-from tests.app.serving import BASE, PLAN, TOKEN, served_with, serving
+from tests.app.serving import BASE, TOKEN, served_with, serving
+from tests.app.serving import PLAN as SHIPPED
 
 from crossfade.app.cli import main
 from crossfade.app.monitoring.alerts import alerts_of
 from crossfade.app.monitoring.grafana import WIDTH, dashboard_of
-from crossfade.core.plan import Action, Guardrail, Plan
+from crossfade.core.plan import Action, Guardrail, Kept, NoticeKind, NoticeRule, Plan
 
 PLANS = Path(__file__).parents[2] / "plans"
+PAGER = NoticeRule(name="pager", on={NoticeKind.ROLLBACK: 0.0}, webhook=Kept(text="https://example.org"))
+PLAN = replace(SHIPPED, notices=(PAGER,))
 GRAPHS = ("stat", "timeseries", "state-timeline")
 
 
@@ -76,6 +79,7 @@ CASES: list[tuple[str, dict[str, str], str]] = [
     ("CrossfadeNoLeader", {LED: "1x4 _x20"}, "12m"),
     ("CrossfadeTicksLost", {f"crossfade_ticks_lost_total{{{R}}}": "0x4 0+1x20"}, "8m"),
     ("CrossfadeApprovalWanted", {f"crossfade_approval_wanted{{{R}}}": "0x4 1x20"}, "5m"),
+    ("CrossfadeNoticesWaiting", {f'crossfade_notices_waiting{{{R},rule="pager"}}': "0x4 2x25"}, "20m"),
     (
         "CrossfadeBreakerOpen",
         {f'crossfade_observed_breaker_open_seconds{{{R},breaker="breaker_open"}}': "0x4 60+60x20"},

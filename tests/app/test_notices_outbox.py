@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 from tests.adapters.receiver import receiving
+from tests.app.serving import served_with, serving
 
 from crossfade.adapters.notify import Allowed, Webhook
 from crossfade.adapters.system import SystemClock
@@ -485,3 +487,30 @@ def test_the_link_leads_to_the_rollouts_page(public: str, page: str) -> None:
 def test_a_public_url_that_is_none_is_told() -> None:
     with pytest.raises(UsageError, match=r"--public-url is such as https://rollouts\.example\.org, not 'rollouts'"):
         app.page_of("trips", "rollouts", "")
+
+
+async def test_readyz_says_whose_notices_are_not_taken_and_stays_200(tmp_path: Path) -> None:
+    ear = Ear(answer=lambda _: NotTakenError("ear: 503"))
+    stage = Stage((rule("pager", rollback=0),))
+    controller = await stage.controller()
+    async with stage.telling(controller, ear) as outbox:
+        served = served_with(controller, stage.store, FakeTelemetry(), stage.clock, tmp_path, plan=controller.plan)
+        (carried,) = served.rollouts.values()
+        served = replace(served, rollouts={controller.plan.name: replace(carried, outbox=outbox)})
+        async with serving(served) as url, aiohttp.ClientSession() as session:
+
+            async def ready() -> dict[str, str]:
+                async with session.get(f"{url}/readyz") as answer:
+                    assert answer.status == 200
+                    told: dict[str, str] = await answer.json()
+                    return told
+
+            await controller.tick()
+            assert await ready() == {"status": "ready"}
+            await until(lambda: outbox.tellings[0].ledger.revision)
+            await controller.rollback("ada", "it looks odd")
+            await until(lambda: outbox.tellings[0].failed)
+            assert await ready() == {"status": "ready", "notices": "rule pager: 1 waiting, 0 given up; ear: 503"}
+            ear.answer = lambda _: "200 OK"
+            await until(lambda: outbox.tellings[0].sent)
+            assert await ready() == {"status": "ready"}

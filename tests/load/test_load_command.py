@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from tests.e2e.site import PROGRAM, until
 from tests.load.serving import answer
@@ -189,7 +190,7 @@ def test_a_short_recording_with_holes_is_replayed_whole(tmp_path: Path) -> None:
 # ── runs ──
 
 
-def test_the_report_is_told_in_three_ways_and_the_exit_code_by_what_was_expected(
+def test_the_report_is_told_in_four_ways_and_the_exit_code_by_what_was_expected(
     plan: Plan, target: Callable[..., tuple[int, Path]]
 ) -> None:
     port, log = target()
@@ -199,6 +200,7 @@ def test_the_report_is_told_in_three_ways_and_the_exit_code_by_what_was_expected
     assert data["all"]["requests"] == len(log.read_text().splitlines()) == 400
     assert data["all"]["latency_ms"]["p99"] is not None
     assert "failure_rate < 1%" in run(path, "--rate", "400/s", "--for", "1s")
+    assert yaml.safe_load(run(path, "--rate", "400/s", "--for", "1s", "-o", "yaml")).keys() == data.keys()
     page = run(path, "--rate", "400/s", "--for", "1s", "-o", "html")
     assert page.startswith("<!doctype html>")
     assert "did not tell their version" in page

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from crossfade.app.cli import main
@@ -191,8 +192,8 @@ def test_looks_each_second_or_each_minute_decide_alike(tick: str) -> None:
     assert code == 0
     data = json.loads(output)
     assert data["rolled_back"]["rate"] == 1
-    _, usual = crossfade(PLAN, "--rate", "20", "--runs", "2", "--defect", "failure_rate=5% at canary+1h", "-o", "json")
-    assert abs(data["seconds_to_rollback"]["p50"] - json.loads(usual)["seconds_to_rollback"]["p50"]) <= 75
+    _, usual = crossfade(PLAN, "--rate", "20", "--runs", "2", "--defect", "failure_rate=5% at canary+1h", "-o", "yaml")
+    assert abs(data["seconds_to_rollback"]["p50"] - yaml.safe_load(usual)["seconds_to_rollback"]["p50"]) <= 75
 
 
 def test_an_improvement_and_outages_of_both_roll_nothing_back() -> None:

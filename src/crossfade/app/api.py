@@ -57,19 +57,25 @@ def _add_health(app: FastAPI, served: Served) -> None:
 
     @app.get("/readyz", tags=["health"], response_model=dict[str, str])
     async def readyz(request: Request) -> Response:
-        """Tell whether every rollout can be acted on; strangers from elsewhere are not told why one can't."""
+        """Tell whether every rollout can be acted on, and beside it which notices nobody takes.
+
+        Strangers from elsewhere are not told why one can't.
+        """
         several = len(served.rollouts) > 1
-        reasons, follows = [], []
+        reasons, follows, untold = [], [], []
         for name, carried in served.rollouts.items():
             controller = carried.controller
+            if controller.lease is None or controller.lease.leads:  # the ledgers of one who follows are old
+                untold += [f"{name}: {text}" if several else text for text in _untold(carried)]
             if controller.following and controller.fenced is not None:
                 follows.append(controller.fenced)
             else:
                 reasons += [f"{name}: {reason}" if several else reason for reason in _hindrances(carried)]
+        told = served.exposure.loopback or request.state.caller is not None
         if reasons:
-            told = served.exposure.loopback or request.state.caller is not None
             return problem(503, "Not ready", "; ".join(reasons) if told else "ask with a token for the reasons")
-        return Json({"status": "ready"} | ({"follows": "; ".join(follows)} if follows else {}))
+        more = {"follows": follows, "notices": untold if told else []}
+        return Json({"status": "ready"} | {key: "; ".join(texts) for key, texts in more.items() if texts})
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -96,3 +102,13 @@ def _hindrances(carried: Carried) -> list[str]:
     if not controller.nodes and not reasons:
         reasons.append("the proxy has not been asked yet")
     return reasons
+
+
+def _untold(carried: Carried) -> list[str]:
+    """Return which rules' latest notices were not taken, and why; a rollout goes on without."""
+    tellings = carried.outbox.tellings if carried.outbox is not None else ()
+    return [
+        f"rule {t.rule.name}: {len(t.ledger.waiting)} waiting, {t.given_up} given up; {t.trouble}"
+        for t in tellings
+        if t.trouble
+    ]

@@ -131,7 +131,7 @@ def whois(user: str, plan: Path | None, phase: str | None, rollout: str | None, 
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["text", "json", "html"]),
+    type=click.Choice(["text", "json", "yaml", "html"]),
     default="text",
     help="For people, for programs, or one page with plots.",
 )
@@ -159,7 +159,13 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
     "--timeout", "timeout_s", type=_Number(min=0.1, max=600), default=10.0, show_default=True, help="Seconds."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of what is drawn.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "html"]), default="text", help="Of the report.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "html"]),
+    default="text",
+    help="For people, for programs, or one page without scripts.",
+)
 def load(plan: Path, output: str, **options: Any) -> None:
     """Have many users ask at once, as PLAN says, and hold what comes back against its limits."""
     from crossfade.app.load.command import run_load

@@ -1,4 +1,4 @@
-"""How pages say numbers, and the small drawings that need no script."""
+"""The small drawings of the pages, which need no script."""
 
 from __future__ import annotations
 
@@ -8,41 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
-
-from crossfade.core.plan import Limit, Metric, MetricKind
-
-_SHARES = (MetricKind.FAILURE_RATE, MetricKind.AVAILABILITY, MetricKind.RATIO, MetricKind.BREAKER)
-_TIMES = (MetricKind.LATENCY, MetricKind.TIMING, MetricKind.LATENCY_MEAN)
-
-
-def value(metric: Metric, number: float | None) -> str:
-    """Return a metric's value in its own unit."""
-    if number is None:
-        return "-"
-    if metric.kind in _TIMES:
-        return f"{number:.0f} ms" if number >= 10 else f"{number:.1f} ms"
-    if metric.kind is MetricKind.CRITICAL_ERRORS:
-        return f"{number:,.0f}"
-    return f"{100 * number:.2f}".rstrip("0").rstrip(".") + " %"
-
-
-def limit(metric: Metric, bound: Limit | None) -> str:
-    """Return a bound as the plan says it."""
-    if bound is None:
-        return "-"
-    if bound.of_v1:
-        return f"{bound.comparison.value} {bound.value:g} times V1"
-    return f"{bound.comparison.value} {value(metric, bound.value)}"
-
-
-def odds(log_e: float | None) -> str:
-    """Return evidence as odds."""
-    if log_e is None or not math.isfinite(log_e):
-        return "-"
-    if log_e > math.log(1e6):
-        return "> 1,000,000 : 1"
-    number = math.exp(log_e)
-    return f"{number:,.0f} : 1" if number >= 10 else f"{number:.2g} : 1"
 
 
 def part(log_e: float | None, needed: float | None) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from crossfade.app import views
+from crossfade.app import values, views
 from crossfade.app.dashboard import figures
 from crossfade.app.regions import Regions
 from crossfade.core.gates import GateStatus
 from crossfade.core.observation import Reading
-from crossfade.core.plan import Metric, MetricKind, Plan
+from crossfade.core.plan import Limit, Metric, MetricKind, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import BUCKETS
 from crossfade.core.verdict import Verdict
@@ -117,6 +117,11 @@ def phases_line(plan: Plan, rollout: Rollout, events: Sequence[StoredEvent], now
     return stops
 
 
+def _bound(metric: Metric, limit: Limit | None) -> str:
+    """Return a bound as the plan says it."""
+    return "-" if limit is None else values.bound(metric.kind, limit.comparison, limit.value, of_v1=limit.of_v1)
+
+
 def _entered(plan: Plan, events: Sequence[StoredEvent]) -> dict[int, float]:
     found: dict[int, float] = {}
     for event in events:
@@ -165,8 +170,8 @@ def region_lines(metric: Metric, regions: Regions) -> list[dict[str, str]]:
     return [
         {
             "name": row.region or "not said",
-            "v1": figures.value(metric, row.v1),
-            "v2": figures.value(metric, row.v2),
+            "v1": values.value(metric.kind, row.v1),
+            "v2": values.value(metric.kind, row.v2),
             "sample": f"V1 {row.n1:,}, V2 {row.n2:,}",
         }
         for row in (rows if len(rows) > 1 else ())
@@ -179,17 +184,17 @@ def _tile(
     verdict = worst(metric, reading)
     return Tile(
         name=metric.name,
-        v1=figures.value(metric, reading.v1),
-        v2=figures.value(metric, reading.v2),
+        v1=values.value(metric.kind, reading.v1),
+        v2=values.value(metric.kind, reading.v2),
         ratio="" if reading.ratio is None else f"{reading.ratio:.2f} times V1",
-        target=figures.limit(metric, metric.target),
+        target=_bound(metric, metric.target),
         guard=metric.guard.text if metric.guard else "-",
         word=WORDS[verdict],
         verdict=verdict.value.lower(),
         sample=f"V1 {reading.n1:,}, V2 {reading.n2:,}",
-        harm="" if reading.harm_needed is None else figures.odds(reading.harm_log_e),
+        harm="" if reading.harm_needed is None else values.odds(reading.harm_log_e),
         harm_part=figures.part(reading.harm_log_e, reading.harm_needed),
-        promote="" if reading.promote_needed is None else figures.odds(reading.promote_log_e),
+        promote="" if reading.promote_needed is None else values.odds(reading.promote_log_e),
         promote_part=figures.part(reading.promote_log_e, reading.promote_needed),
         band=figures.ratio_band(reading.ratio_low, reading.ratio, reading.ratio_high, margin),
         spark=figures.sparkline(points, metric.name, f"{metric.name} over time, V1 and V2"),
@@ -243,8 +248,8 @@ def at_half(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]
         rows.append(
             {
                 "name": metric.name,
-                "v1": figures.value(metric, v1),
-                "v2": figures.value(metric, v2),
+                "v1": values.value(metric.kind, v1),
+                "v2": values.value(metric.kind, v2),
                 "ratio": "-" if ratio is None else _band(low, ratio, high),
                 "word": same or ("higher" if ratio is not None and ratio > 1 else "lower"),
             }
@@ -295,11 +300,11 @@ def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
         rows.append(
             {
                 "name": metric.name,
-                "baseline": figures.value(metric, metric.baseline),
-                "target": figures.limit(metric, metric.target),
+                "baseline": values.value(metric.kind, metric.baseline),
+                "target": _bound(metric, metric.target),
                 "guard": metric.guard.text if metric.guard else "-",
-                "v1": "-" if reading is None else figures.value(metric, reading.v1),
-                "v2": "-" if reading is None else figures.value(metric, reading.v2),
+                "v1": "-" if reading is None else values.value(metric.kind, reading.v1),
+                "v2": "-" if reading is None else values.value(metric.kind, reading.v2),
                 "ratio": "-" if reading is None or reading.ratio is None else _ratio(reading),
                 "word": WORDS[verdict],
                 "verdict": verdict.value.lower(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import click
 
 from crossfade.adapters.load import allow_connections, reach
 from crossfade.adapters.system import SystemClock, cpu_seconds
+from crossfade.app.commands import say
 from crossfade.app.load.options import LoadOptions, Work, work_of
 from crossfade.app.load.page import as_html
 from crossfade.app.load.report import Ran, as_data, as_text
@@ -31,13 +31,10 @@ def run_load(options: LoadOptions, output: str) -> int:
     allow_connections(work.users)
     ran = _run(work)
     data = as_data(ran)
-    match output:
-        case "json":
-            click.echo(json.dumps(data, indent=2))
-        case "html":
-            click.echo(as_html(data))
-        case _:
-            click.echo(as_text(data))
+    if output == "html":
+        click.echo(as_html(data))
+    else:
+        say(output, data, as_text(data))
     return 0 if ran.verdict() is Verdict.PASS else 1
 
 

@@ -74,6 +74,18 @@ def _rules(plan: Plan) -> Iterator[dict[str, Any]]:
         summary=f"{name} waits for a person",
         description="Every other gate of this phase has passed: look, and `crossfade approve`.",
     )
+    if plan.notices:
+        waiting, leads = (selector(f"crossfade_{of}", rollout=name) for of in ("notices_waiting", "lease_leads"))
+        yield _rule(
+            plan,
+            "CrossfadeNoticesWaiting",
+            # what one who follows has waiting is old
+            f"max by (rollout, rule) ({waiting} and on (rollout, instance) ({leads} == 1)) > 0",
+            severity="warning",
+            summary=f"notices of {name} are not taken",
+            description="People are not told of what the plan says; `/readyz` says why, `crossfade notify test` tries.",
+            lasting="15m",
+        )
     for metric in plan.metrics:
         yield from _guardrail(plan, metric)
 

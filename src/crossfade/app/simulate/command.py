@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 
 import click
 
+from crossfade.app.commands import say
 from crossfade.app.simulate.options import SimulateOptions, rivals_of, scenario_of
 from crossfade.app.simulate.page import as_html
 from crossfade.app.simulate.pool import simulate
@@ -20,13 +20,10 @@ def run_simulate(options: SimulateOptions, output: str) -> None:
     told = _progress(options.runs) if sys.stderr.isatty() else None
     outcomes = simulate(options, rivals, told=told)
     data = as_data(options, scenario, outcomes, rivals)
-    match output:
-        case "json":
-            click.echo(json.dumps(data, indent=2))
-        case "html":
-            click.echo(as_html(options, scenario, data, outcomes, rivals))
-        case _:
-            click.echo(as_text(options, scenario, data, rivals))
+    if output == "html":
+        click.echo(as_html(options, scenario, data, outcomes, rivals))
+    else:
+        say(output, data, as_text(options, scenario, data, rivals))
 
 
 def _progress(runs: int) -> Callable[[int], None]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
+from crossfade.app import values
 from crossfade.app.terminal import looks
 from crossfade.core.words import duration, moment, percent
 
@@ -141,7 +142,7 @@ def _metric(metric: dict[str, Any], trend: list[dict[str, Any]], size: int) -> T
     if reading is None:
         return _line(head, "not looked at yet")
     first, second = sparks(trend, metric["name"])
-    v1, v2 = (looks.value(kind, reading[version]) for version in ("v1", "v2"))
+    v1, v2 = (values.value(kind, reading[version]) for version in ("v1", "v2"))
     ratio = "" if reading["ratio"] is None else f"  {looks.band(reading)}"
     return _line(head, f"{v1:>9} ", (first, "blue"), f"  {v2:>9} ", (second, "cyan"), ratio)
 

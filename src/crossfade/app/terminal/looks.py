@@ -6,12 +6,11 @@ import math
 import textwrap
 from typing import Any
 
+from crossfade.app import values
 from crossfade.core.words import duration, moment, percent
 
 WIDTH = 80
 MARKS = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◌", "BLIND": "?"}
-_TIMES = ("latency", "timing", "latency_mean")
-_COUNTS = ("critical_errors",)
 _SOME = 3
 """Reasons that a line gives at most."""
 _HEADS = (
@@ -20,35 +19,14 @@ _HEADS = (
 )
 
 
-def value(kind: str, number: float | None) -> str:
-    """Return a metric's value in the unit of its kind."""
-    if number is None:
-        return "-"
-    if kind in _TIMES:
-        return f"{number:.0f} ms" if number >= 10 else f"{number:.1f} ms"
-    return f"{number:,.0f}" if kind in _COUNTS else f"{100 * number:.2f}".rstrip("0").rstrip(".") + " %"
-
-
 def bound(kind: str, limit: dict[str, Any] | None) -> str:
     """Return a bound as the plan says it."""
-    if limit is None:
-        return "-"
-    told = f"{limit['value']:g} times V1" if limit["of_v1"] else value(kind, limit["value"])
-    return f"{limit['comparison']} {told}"
+    return "-" if limit is None else values.bound(kind, limit["comparison"], limit["value"], of_v1=limit["of_v1"])
 
 
 def odds(log_e: float | None, needed: float | None) -> str:
     """Return evidence as odds beside what is needed: `12:1 of 1,000:1`; `-` where the metric compares nothing."""
-    return "-" if needed is None else f"{_odds(log_e)} of {_odds(needed)}"
-
-
-def _odds(log_e: float | None) -> str:
-    if log_e is None or math.isnan(log_e):
-        return "-"
-    if log_e > math.log(1e6):
-        return "over 1,000,000:1"
-    number = math.exp(log_e)
-    return f"{number:,.0f}:1" if number >= 10 else f"{number:.1f}:1" if number >= 0.05 else "0:1"
+    return "-" if needed is None else f"{values.odds(log_e)} of {values.odds(needed)}"
 
 
 def band(reading: dict[str, Any]) -> str:
@@ -80,7 +58,7 @@ def _metric(metric: dict[str, Any]) -> str:
     sample = f"sample {reading['n1']:,} of V1, {reading['n2']:,} of V2"
     lines = [
         f"{MARKS[verdict(metric)]} {metric['name']}",
-        f"    V1 {value(kind, reading['v1'])}, V2 {value(kind, reading['v2'])}; {sample}",
+        f"    V1 {values.value(kind, reading['v1'])}, V2 {values.value(kind, reading['v2'])}; {sample}",
     ]
     if reading["ratio"] is not None:
         lines.append(f"    V2 over V1 {band(reading)}, margin {metric['margin']:g}")
@@ -106,7 +84,7 @@ def _wide(data: list[dict[str, Any]]) -> str:
     for metric in data:
         kind, reading = metric["kind"], metric["reading"]
         wanted = [
-            value(kind, metric["baseline"]),
+            values.value(kind, metric["baseline"]),
             bound(kind, metric["target"]),
             metric["guard"]["text"] if metric["guard"] else "-",
         ]
@@ -118,8 +96,8 @@ def _wide(data: list[dict[str, Any]]) -> str:
             [
                 metric["name"],
                 verdict(metric),
-                value(kind, reading["v1"]),
-                value(kind, reading["v2"]),
+                values.value(kind, reading["v1"]),
+                values.value(kind, reading["v2"]),
                 band(reading),
                 f"{metric['margin']:g}",
                 odds(reading["harm_log_e"], reading["harm_needed"]),
