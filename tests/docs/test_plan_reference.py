@@ -21,6 +21,7 @@ from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
 from crossfade.app.planfile.deprecation import DEPRECATION_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
+from crossfade.app.planfile.mirror import MIRROR_KEYS, REFERENCE_KEYS
 from crossfade.app.planfile.notices import KEPT_KEYS, RULE_KEYS
 from crossfade.app.planfile.phases import PHASE_KEYS
 from crossfade.core.plan import GateKind, NoticeKind, Plan
@@ -85,7 +86,7 @@ def test_every_sentence_in_the_tables_is_one() -> None:
 KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
-    *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS),
+    *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS, *MIRROR_KEYS, *REFERENCE_KEYS),
     *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS),
 )
 

@@ -185,6 +185,25 @@ def contract(output: str, **options: Any) -> None:
     sys.exit(run_contract(ContractOptions(**options), output))
 
 
+@main.command()
+@_PLAN
+@click.option("--requests", type=click.Path(path_type=Path), help="Recorded requests; default: what the load asks.")
+@click.option("--rate", help="Questions a second, such as 20/s; default: the plan's mirror.rate.")
+@click.option("--for", "for_", help="How long, such as 5m; default: until the verdict is certain.")
+@click.option("--v1", metavar="URL", help="Where V1 answers; default: the plan's upstreams.")
+@click.option("--v2", metavar="URL", help="Where V2 answers; default: the plan's upstreams.")
+@click.option(
+    "--timeout", "timeout_s", type=_Number(min=0.1, max=600), default=10.0, show_default=True, help="Seconds."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")
+@_OUTPUT
+def mirror(plan: Path, output: str, **options: Any) -> None:
+    """Ask recorded questions again of V1 and V2, and compare the answers field by field."""
+    from crossfade.app.mirror.command import MirrorOptions, run_mirror
+
+    sys.exit(run_mirror(MirrorOptions(plan=plan, **options), output))
+
+
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from crossfade.core.mirror.rules import Mirror
 from crossfade.core.split import Split
 
 MINUTE = 60.0
@@ -496,6 +497,7 @@ class Plan:
     unattended: Unattended = Unattended()
     load: Load | None = None
     contract: ContractDocuments | None = None
+    mirror: Mirror | None = None
     notices: tuple[NoticeRule, ...] = ()
     deprecation: Deprecation | None = None
     digest: str = ""

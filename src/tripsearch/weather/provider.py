@@ -11,7 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from tripsearch.airports import airports
 from tripsearch.app import common_app
 from tripsearch.control import control_route, read_numbers
 from tripsearch.http import JSON, Receive, Scope, Send, respond, unless_gone
@@ -21,6 +25,7 @@ from tripsearch.weather.climate import weather_of
 from tripsearch.weather.values import ALL_SERIES
 
 PATH = "/v1/forecast"
+OBSERVED = "/v1/observed"
 MODES = ("normal", "slow", "fail", "hang", "lie", "flaky")
 _FLAKY = ("slow", "fail", "lie")
 _FLAKY_RATE = 0.6  # the plan expects about 60 % of its answers degraded
@@ -55,7 +60,9 @@ class Provider:
         self._chance: Chance = chance(behaviour.seed)
         self._released = asyncio.Event()
         self._metrics = Metrics("weather-provider")
-        self._rest = common_app(_ready, self._metrics, [control_route(self.show, self.change)])
+        self._rest = common_app(
+            _ready, self._metrics, [control_route(self.show, self.change), Route(OBSERVED, _observed)]
+        )
 
     def show(self) -> Mapping[str, Any]:
         """The behaviour, as JSON."""
@@ -117,6 +124,32 @@ class Provider:
 
 async def _ready() -> bool:
     return True
+
+
+async def _observed(request: Request) -> Response:
+    """Answer what is held of an airport's day, summed up, whatever the process is told to say in forecasts."""
+    place = airports().get(request.query_params.get("airport", "").upper())
+    try:
+        day = date.fromisoformat(request.query_params.get("date", ""))
+    except ValueError:
+        place = None
+    if place is None:
+        wrong = {"error": True, "reason": "ask with an airport's code and an ISO date: ?airport=JFK&date=2026-03-05"}
+        return Response(orjson.dumps(wrong), 400, media_type="application/json")
+    hours = weather_of(place.latitude, place.longitude, day).hours
+    held = ([value for value in series if value is not None] for series in zip(*hours, strict=True))
+    temperature, humidity, precipitation, wind = held
+    known = {
+        "temperature_c": {"min": min(temperature), "mean": _mean(temperature), "max": max(temperature)},
+        "humidity_percent": _mean(humidity) if humidity else None,
+        "precipitation_mm": round(sum(precipitation), 1) if precipitation else None,
+        "wind_kmh": max(wind, default=None),
+    }
+    return Response(orjson.dumps(known), media_type="application/json")
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 1)
 
 
 @lru_cache(maxsize=4096)

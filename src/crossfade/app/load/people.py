@@ -13,7 +13,7 @@ import orjson
 from crossfade.adapters.load import Answer
 from crossfade.app.load.options import Address, Work
 from crossfade.core.load.tally import Part, Trouble
-from crossfade.core.plan import Key, KeySource, Scenario
+from crossfade.core.plan import Key, KeySource, Load, Plan, Scenario
 from crossfade.core.split import Version, bucket_of
 from crossfade.simulation.traffic import REGIONS, make_users
 
@@ -68,28 +68,32 @@ def _endless(draw: Callable[[int], np.ndarray[tuple[int, ...], np.dtype[np.float
 class Asking:
     """What is asked: scenarios by their weights, their values drawn anew for each request."""
 
-    def __init__(self, work: Work, today: float) -> None:
+    def __init__(self, plan: Plan, load: Load, seed: int, today: float) -> None:
         """`today` is the time, seconds since the epoch, from which `{date}` is counted."""
-        rng = np.random.default_rng((work.seed, 3))
+        rng = np.random.default_rng((seed, 3))
         self._uniform = Draws(rng.random)
-        self._entry = work.plan.api.entry.rstrip("/")
-        self._header = work.load.version.lower().encode()
+        self._entry = plan.api.entry.rstrip("/")
+        self._header = load.version.lower().encode()
         self._last: dict[str, Version] = {}
-        weights = np.array([scenario.weight for scenario in work.load.scenarios])
+        weights = np.array([scenario.weight for scenario in load.scenarios])
         self._upto = (np.cumsum(weights) / weights.sum()).tolist()
         days = (datetime.fromtimestamp(today, tz=UTC) + timedelta(days=n) for n in range(1, _DAYS_AHEAD + 1))
-        values = {**work.load.values, "date": tuple(day.date().isoformat() for day in days)}
-        self._scenarios = [_Pieces(scenario, values) for scenario in work.load.scenarios]
+        values = {**load.values, "date": tuple(day.date().isoformat() for day in days)}
+        self._scenarios = [_Pieces(scenario, values) for scenario in load.scenarios]
 
     def request(self, person: Person) -> Request:
         """Return the next request of a user."""
+        target, scenario = self.target(person.key)
+        if person.prefix is not None:
+            target = person.prefix + target[len(self._entry) :]
+        return Request(b"GET " + target.encode() + b" HTTP/1.1\r\n" + person.head, scenario)
+
+    def target(self, user: str) -> tuple[str, str]:
+        """Return what a user asks next, path and query at the entry, and the name of its scenario."""
         draw = self._uniform.next()
         chosen = next((s for s, upto in zip(self._scenarios, self._upto, strict=True) if draw < upto), None)
         scenario = chosen or self._scenarios[-1]
-        target = scenario.target(person.key, self._uniform)
-        if person.prefix is not None:
-            target = person.prefix + target[len(self._entry) :]
-        return Request(b"GET " + target.encode() + b" HTTP/1.1\r\n" + person.head, scenario.name)
+        return scenario.target(user, self._uniform), scenario.name
 
     def part(self, person: Person, scenario: str, answer: Answer | None) -> Part:
         """Return whose sums a request belongs to.

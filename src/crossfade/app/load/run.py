@@ -39,7 +39,7 @@ class Driver:
         self.in_flight = 0
         self._work = work
         self._clock = clock
-        self._asking = Asking(work, clock.now())
+        self._asking = Asking(work.plan, work.load, work.seed, clock.now())
         self._people = people_of(work)
         self._pools: dict[Address, Pool] = {}
         self._stopped = asyncio.Event()

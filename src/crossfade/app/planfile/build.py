@@ -18,6 +18,7 @@ from crossfade.app.planfile.deprecation import read_deprecation
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
+from crossfade.app.planfile.mirror import read_mirror
 from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
@@ -50,6 +51,7 @@ TOP_KEYS = (
     "override secret",
     "load",
     "contract",
+    "mirror",
     "notify",
     "deprecation",
 )
@@ -64,6 +66,7 @@ _ADDED = {
     "drill": None,
     "load": None,
     "contract": None,
+    "mirror": None,
     "people": 1,
     "notices": (),
     "unattended": Unattended(),
@@ -107,11 +110,11 @@ def digest(plan: Plan) -> str:
     """Return the SHA-256 (hex) of a plan's canonical content.
 
     Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on. Nor do
-    load and contract, which decide nothing in it.
+    load, contract and mirror, which decide nothing in it.
     """
     sources = tuple(replace(source, token="") for source in plan.sources)
     content = _canonical(
-        replace(plan, digest="", override_secret="", sources=sources, notices=(), load=None, contract=None)
+        replace(plan, digest="", override_secret="", sources=sources, notices=(), load=None, contract=None, mirror=None)
     )
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -152,6 +155,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     unattended = _read_unattended(top.get("unattended"))
     load = read_load(top.get("load"), api.entry if api else None)
     contract = read_contract(top.get("contract"), folder)
+    mirror = read_mirror(top.get("mirror"))
     notices = read_notices(top.get("notify"), folder)
     deprecation = read_deprecation(top.get("deprecation"), api, [phase.name for phase in phases])
     if root.report.problems or name is None or api is None:
@@ -169,6 +173,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         unattended=unattended,
         load=load,
         contract=contract,
+        mirror=mirror,
         notices=notices,
         deprecation=deprecation,
     )

@@ -44,6 +44,7 @@ def json_schema() -> dict[str, Any]:
                 "override secret": _object({"file": _any_text("File that holds the secret.")}, ["file"]),
                 "load": _load(),
                 "contract": _contract(),
+                "mirror": _mirror(),
                 "notify": {"oneOf": [_notice_rule(), _notice_rules()]},
                 "deprecation": _deprecation(),
             },
@@ -232,6 +233,40 @@ def _contract() -> dict[str, Any]:
     )
     return _object(
         {"v1": document, "v2": document, "except": {"type": "array", "minItems": 1, "items": exemption}}, ["v1", "v2"]
+    )
+
+
+def _mirror() -> dict[str, Any]:
+    path = _any_text("Path of a field, such as hotels[].night_usd; it names everything below it as well.")
+    paths = {"type": "array", "minItems": 1, "maxItems": 200, "items": path}
+    header = _text(r"[A-Za-z0-9!#$&^_.+-]{1,128}", "Name of a header.")
+    headers = {"type": "array", "minItems": 1, "maxItems": 200, "items": header}
+    ends = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "number"}}
+    by_path = {"type": "object", "minProperties": 1}
+    expected = _any_text("Path in the reference's answer, and how near: temperature_c.mean within 0.5.")
+    return _object(
+        {
+            "must_match": paths | {"description": "Fields that are judged; default: whatever V1 answers."},
+            "ignore": paths | {"description": "Fields that are not compared."},
+            "unordered": by_path | {"additionalProperties": _any_text("Field that tells items apart, or any.")},
+            "headers": headers | {"description": "Response headers that are compared; default Content-Type."},
+            "send": headers | {"description": "Request headers that are sent as recorded."},
+            "with": by_path | {"additionalProperties": _any_text("Value of a request header.")},
+            "mask": {"type": "array", "minItems": 1, "maxItems": 200, "items": _any_text("Name of a field.")},
+            "bounds": by_path | {"additionalProperties": ends},
+            "reference": _object(
+                {
+                    "get": _text(r"https?://[^\s<>\"]+", "URL; {name} is the question's parameter."),
+                    "fields": by_path | {"additionalProperties": expected},
+                },
+                ["get", "fields"],
+            ),
+            "limit": {
+                "oneOf": [{"type": "number", "minimum": 0.00001, "maximum": 0.5}, _text(rf"{_NUMBER} ?%", "0.1%")]
+            },
+            "rate": _text(rf"{_NUMBER} ?/ ?s", "Questions per second, such as 20/s."),
+        },
+        [],
     )
 
 

@@ -11,6 +11,7 @@ from crossfade.app.planfile.lint import lint, population
 from crossfade.app.planfile.metrics import say
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.core.deprecation import v1_headers
+from crossfade.core.mirror.rules import Mirror
 from crossfade.core.places import masked
 from crossfade.core.plan import (
     Comparison,
@@ -51,6 +52,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float
         *([_notices(plan)] if plan.notices else []),
         *([_load(plan.load)] if plan.load else []),
         *([_contract(plan.contract)] if plan.contract else []),
+        *([_mirror(plan.mirror)] if plan.mirror else []),
         *([_deprecation(plan, plan.deprecation, now)] if plan.deprecation else []),
         _findings(plan, requests_per_user_per_day),
     ]
@@ -193,6 +195,21 @@ def _contract(contract: ContractDocuments) -> str:
     wanted = len(contract.exemptions)
     exceptions = f"; {wanted} {'change is' if wanted == 1 else 'changes are'} wanted" if wanted else ""
     return _fold(f"contract: V1's in {contract.v1}, V2's in {contract.v2}{exceptions}", "  ")
+
+
+def _mirror(mirror: Mirror) -> str:
+    judged = ", ".join(mirror.must_match) or "whatever V1 answers"
+    ignored = f", but for {', '.join(mirror.ignore)}" if mirror.ignore else ""
+    bounds = f"; within bounds: {', '.join(bound.path for bound in mirror.bounds)}" if mirror.bounds else ""
+    known = (
+        f"; as {mirror.reference.url} says: {', '.join(one.path for one in mirror.reference.fields)}"
+        if mirror.reference
+        else ""
+    )
+    text = (
+        f"mirror at {mirror.rate:g}/s: {judged}{ignored} must match in all but {mirror.limit * 100:g} %{bounds}{known}"
+    )
+    return _fold(text, "  ")
 
 
 def _errors(plan: Plan) -> str:

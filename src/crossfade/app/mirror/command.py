@@ -1,0 +1,120 @@
+"""`crossfade mirror`: read, ask, compare, report."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from crossfade.adapters.system import SystemClock
+from crossfade.app.commands import say
+from crossfade.app.mirror.questions import Question, Questions, drawn
+from crossfade.app.mirror.report import as_data, as_text
+from crossfade.app.mirror.run import MirrorReport, Places, Running, mirror
+from crossfade.app.planfile import load_plan
+from crossfade.app.planfile.mirror import mirror_rate
+from crossfade.app.planfile.quantities import positive_duration
+from crossfade.core.mirror.rules import Mirror
+from crossfade.core.plan import Plan
+from crossfade.core.verdict import Verdict
+from crossfade.errors import UsageError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorOptions:
+    """The command's words, as typed."""
+
+    plan: Path
+    requests: Path | None = None
+    rate: str | None = None
+    for_: str | None = None
+    v1: str | None = None
+    v2: str | None = None
+    timeout_s: float = 10.0
+    seed: int = 1
+
+
+def run_mirror(options: MirrorOptions, output: str) -> int:
+    """Carry it out and print the report; return the exit code: 0 for PASS, else 1.
+
+    PlanError or UsageError where the words make no sense; UnreachableError where a version does not answer.
+    """
+    plan = load_plan(options.plan)
+    clock = SystemClock()
+    questions, left_out = _questions(options, plan, clock.now())
+    places = Places.of(plan)
+    places = Places(
+        v1=places.v1 if options.v1 is None else _place("--v1", options.v1, plan.api.v1.path),
+        v2=places.v2 if options.v2 is None else _place("--v2", options.v2, plan.api.v2.path),
+    )
+    rate = None if options.rate is None else _read("--rate", options.rate, mirror_rate)
+    for_s = None if options.for_ is None else _read("--for", options.for_, positive_duration)
+
+    async def run() -> MirrorReport:
+        return await mirror(
+            plan,
+            questions,
+            clock,
+            places=places,
+            rate=rate,
+            for_s=for_s,
+            timeout_s=options.timeout_s,
+            left_out=left_out,
+            started=_stop_on_signals,
+        )
+
+    report = asyncio.run(run())
+    data = as_data(report, plan.name)
+    say(output, data, as_text(data))
+    return 0 if report.verdict is Verdict.PASS else 1
+
+
+def _questions(options: MirrorOptions, plan: Plan, now: float) -> tuple[Iterator[Question], Mapping[str, int]]:
+    if options.requests is None:
+        return drawn(plan, options.seed, now), {}
+    reading = Questions(plan, plan.mirror or Mirror())
+    questions = reading.file(options.requests)
+    first = next(questions, None)
+    if first is None:
+        why = "; ".join(f"{times:,}: {why}" for why, times in reading.left_out.most_common(3))
+        raise UsageError(
+            f"{options.requests} holds no question to ask again" + (f" ({why})" if why else "; it is empty")
+        )
+    return _after(first, questions), reading.left_out
+
+
+def _after(first: Question, others: Iterator[Question]) -> Iterator[Question]:
+    yield first
+    yield from others
+
+
+def _stop_on_signals(running: Running) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.stop)
+
+
+def _place(flag: str, url: str, path: str) -> tuple[str, ...]:
+    """Return where to ask: an origin gets the plan's path, a URL with a path is kept."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment:
+        raise UsageError(f"{flag} {url!r} is no place to ask; write such as http://127.0.0.1:8102")
+    return (f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or path.rstrip('/')}",)
+
+
+def _read(flag: str, text: str, read: Callable[[str], _T]) -> _T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
