@@ -11,7 +11,7 @@ from tests.simulation.test_controller_faults import World, begun, lived
 
 from crossfade.core.machine import State
 from crossfade.core.plan import DrillStep, Gate, GateKind, Plan
-from crossfade.core.split import Version
+from crossfade.core.split import Split, Version
 from crossfade.engine.controller import Controller
 from crossfade.errors import ConflictError
 from crossfade.testing.proxy import FakeRollback
@@ -116,6 +116,42 @@ async def test_a_rollback_at_the_proxy_during_a_drill_wins() -> None:
     await controller.drill("ada", "")
     await FakeRollback(world.proxy).rollback(None)
     await end(world, controller)
+    assert (controller.rollout.state, world.share) == (State.ROLLED_BACK, 0)
+    assert (await last(world, "RolledBack"))["trigger"] == "proxy"
+
+
+async def test_a_rollback_at_the_proxy_just_before_a_drill_is_not_taken_for_its_own() -> None:
+    world = World()
+    controller = await half(world)
+    append = world.store.append
+
+    async def overtaken(*args: Any, **kwargs: Any) -> Any:
+        kept = await append(*args, **kwargs)
+        if world.proxy.rolled_back < 0:
+            await FakeRollback(world.proxy).rollback(None)
+        return kept
+
+    world.store.append = overtaken  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match="was rolled back as it began"):
+        await controller.drill("ada", "")
+    await end(world, controller)
+    assert (controller.rollout.state, world.share) == (State.ROLLED_BACK, 0)
+    assert "rolled back directly" in (await last(world, "RolledBack"))["reason"]
+    assert "DrillPassed" not in await world.kinds()
+
+
+async def test_a_rollback_at_the_proxy_while_drift_is_mended_is_found_in_the_same_look() -> None:
+    world = World()
+    controller = await half(world)
+    world.proxy.memory = replace(world.proxy.memory, split=Split())
+
+    async def overtaken(step: str) -> None:
+        if step == "it is read back":
+            await FakeRollback(world.proxy).rollback(None)
+
+    world.proxy.between = overtaken
+    world.clock.move(2.0)
+    await controller.tick()
     assert (controller.rollout.state, world.share) == (State.ROLLED_BACK, 0)
     assert (await last(world, "RolledBack"))["trigger"] == "proxy"
 

@@ -315,6 +315,8 @@ class Controller:
             return
         if self._lease_over is None or self._wanted().killed:
             await self._mend_drift()
+            if await self._found_rolled_back():  # while it was mended
+                return
         decision = await self._look(stored)
         await self._carry_out(decision.commands, before)
         if self.rollout.state is State.DRILLING and self._rollbacks == before:
@@ -501,13 +503,21 @@ class Controller:
         return drill.why_not(self.plan, self.rollout, load, ready=ready, speed=self._speed)
 
     async def _begin_drill(self, reason: str, by: str) -> None:
-        """Record the intent, throw the switch; the ticks that follow judge it."""
+        """Record the intent, throw the switch; the ticks that follow judge it.
+
+        Once it is thrown, one that somebody threw at the proxy just before can't be told from it: so that is looked
+        for at the last moment, and is no drill.
+        """
         self._must_not_be_fenced()
-        before = self._rollbacks
+        before, known = self._rollbacks, self.rollout.rollback_generation
         load = self._evidence.watch.load
         intent = drill.started(self.plan, self.rollout, load, now=self._now(), by=by, reason=reason)
         await self._journal.record(intent)
+        await self._read_back()
         if self._rollbacks != before:
+            return
+        if any(node.rolled_back > known for node in self.nodes):
+            await self._end_drill(f"the proxy was rolled back directly as the drill in {self._phase_name} began")
             return
         parts = self._parts
         generation, late_s = self.rollout.generation, parts.telemetry.lateness_s
@@ -771,6 +781,8 @@ class Controller:
             if refused is not None:
                 raise ConflictError(f"no drill now: {refused}")
             await self._begin_drill(reason or "by hand", by)
+            if self.rollout.state is State.ROLLED_BACK:
+                raise ConflictError("no drill now: the rollout was rolled back as it began")
             return self.rollout
 
     @_traced

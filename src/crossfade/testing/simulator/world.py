@@ -43,8 +43,8 @@ _QUIET_S = 150.0
 """Real seconds of quiet times, and of those between."""
 _TAKEOVER_S = 2 * LEASE_S + 1.0
 """Real seconds after which somebody else leads, the calls of their start included."""
-_DRILL_S = 30.0
-"""Real seconds after which a drill has ended."""
+_SETTLE_S = 30.0
+"""Real seconds after which a change of the proxy, or a drill, that has begun is over."""
 _OPEN = 20.0
 """How much more likely a process is killed between two steps of a change of the proxy than at other calls."""
 _HEALTHY = 0.002
@@ -513,9 +513,10 @@ class World:
         return acting[0]
 
     async def _must_be_as_wanted(self) -> None:
-        if self.watch.rollout.state is State.DRILLING:  # the plan's own may have begun this moment
-            await self._until(_DRILL_S)
         rollout = self.watch.rollout
+        if rollout.state is State.DRILLING or rollout.applied_generation != rollout.generation:  # begun this moment
+            await self._until(_SETTLE_S)
+            rollout = self.watch.rollout
         wanted = (rollout.generation, rollout.wanted_killed, rollout.wanted_split(self.plan))
         has = (self.proxy.memory.generation, self.proxy.memory.killed, self.proxy.memory.split)
         if has[1:] != wanted[1:] and not (has[1] and wanted[1]):
@@ -559,7 +560,7 @@ class World:
         answer = await self._ask_leader("drill")
         if answer is None or not answer.done:
             return  # not enough is known for one yet
-        await self._until(_DRILL_S)
+        await self._until(_SETTLE_S)
         if self.watch.rollout.state is not State.RUNNING:
             self.watch.broken(LIVES, f"a drill led to {self.watch.rollout.state}")
         await self._must_be_as_wanted()
