@@ -125,11 +125,10 @@ async def test_a_rollback_at_the_proxy_just_before_a_drill_is_not_taken_for_its_
     controller = await half(world)
     append = world.store.append
 
-    async def overtaken(*args: Any, **kwargs: Any) -> Any:
-        kept = await append(*args, **kwargs)
+    async def overtaken(*args: Any, **kwargs: Any) -> None:
+        await append(*args, **kwargs)
         if world.proxy.rolled_back < 0:
             await FakeRollback(world.proxy).rollback(None)
-        return kept
 
     world.store.append = overtaken  # type: ignore[method-assign]
     with pytest.raises(ConflictError, match="was rolled back as it began"):
