@@ -72,7 +72,7 @@ def traces_wanted() -> Traces | None:
     What they want and can't be done is logged and left: they may be meant for every program on the machine, and no
     rollout stops for a trace.
     """
-    if not _wanted():
+    if not wanted():
         return None
     protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SENT_BY)
     if protocol != _SENT_BY:
@@ -87,7 +87,8 @@ def traces_wanted() -> Traces | None:
     return None
 
 
-def _wanted() -> bool:
+def wanted() -> bool:
+    """Tell whether the OTEL_* variables want traces sent in a way that we have; others are logged."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()

@@ -76,6 +76,20 @@ def remote_target(url: str, rollout: str | None) -> Target:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What a controller says of itself."""
+
+    hindered: str
+    """Why it can't act; empty where it can."""
+    follows: str = ""
+    """Who leads instead; empty where it leads."""
+    notices: str = ""
+    """Which notices are not taken."""
+    date: str = ""
+    """The answer's Date."""
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows nothing: a redirect would take the token to somebody else."""
 
@@ -93,7 +107,7 @@ class Client:
         # Commands never go through a proxy from the environment: it would see the token.
         handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
         if target.url.startswith("https:"):
-            handlers.append(urllib.request.HTTPSHandler(context=_trusting(target.ca)))
+            handlers.append(urllib.request.HTTPSHandler(context=trusting(target.ca)))
         self._opener = urllib.request.build_opener(*handlers)
         self._rollout = target.rollout
 
@@ -134,6 +148,20 @@ class Client:
         """Ask something that is about no rollout."""
         return self._call(method, _API + path, body)
 
+    def ready(self) -> Ready:
+        """Return whether the controller can act; UnreachableError where it does not answer."""
+        request = urllib.request.Request(  # noqa: S310 - http and https only
+            self._target.url + "/readyz", headers={"Authorization": f"Bearer {self._target.token}"}
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                told, date = json.load(answer), answer.headers.get("Date", "")
+        except urllib.error.HTTPError as error:
+            return Ready(hindered=str(_problem(error)), date=error.headers.get("Date", ""))
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._silent(error) from None
+        return Ready(hindered="", follows=told.get("follows", ""), notices=told.get("notices", ""), date=date)
+
     def _path(self, path: str) -> str:
         if not self._rollout:
             lines = self._call("GET", f"{_API}/rollouts", None)
@@ -170,7 +198,7 @@ class Client:
         return UnreachableError(f"{who} does not answer at {target.url} ({reason}); {target.advice}")
 
 
-def _trusting(ca: str) -> ssl.SSLContext:
+def trusting(ca: str) -> ssl.SSLContext:
     """Return what trusts this machine's authorities, or one certificate whatever name it is for."""
     if not ca:
         return ssl.create_default_context()

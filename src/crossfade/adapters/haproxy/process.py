@@ -25,7 +25,8 @@ _SYSLOG = Path("/dev/log")
 _PIDFD_GETFD = 438  # the number of the system call, the same on every architecture
 _LISTENING = "0A"
 _CHECK_S = 30.0
-_OLDEST = (2, 6)
+OLDEST = (2, 6)
+"""Release of HAProxy that works; earlier ones lack what we use."""
 _CONNECTION_FDS = 2  # the client's and the server's
 _OTHER_FDS = 200
 
@@ -84,7 +85,7 @@ async def check(binary: str, directory: Path, config: str) -> None:
 def refusal(output: str, directory: Path) -> str:
     """Return HAProxy's reason in one line: file:line and what was wrong there."""
     version = re.search(r"version is (\d+)\.(\d+)", output)
-    if version and (int(version[1]), int(version[2])) < _OLDEST:
+    if version and (int(version[1]), int(version[2])) < OLDEST:
         return f"HAProxy {version[1]}.{version[2]} is too old: 2.6 is the oldest that works"
     alerts = re.findall(r"\[ALERT\][^:]*: *(.+)", output)
     text = " ".join((alerts[0] if alerts else output.strip() or "no reason given").split())
@@ -221,7 +222,7 @@ def take_listener(directory: Path, listen: str, pid: int) -> socket.socket | Non
 
 def _copied_listener(pid: int, port: int) -> socket.socket | None:
     try:
-        inodes = _listening_at(pid, port)
+        inodes = listening_at(pid, port)
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             if str(entry.readlink()) in inodes:
                 pidfd = os.pidfd_open(pid)
@@ -235,7 +236,7 @@ def _copied_listener(pid: int, port: int) -> socket.socket | None:
     return None
 
 
-def _listening_at(pid: int, port: int) -> set[str]:
+def listening_at(pid: int, port: int) -> set[str]:
     """Return the names under which a process has the sockets that listen at a port, as /proc shows them."""
     found = set()
     for table in ("tcp", "tcp6"):

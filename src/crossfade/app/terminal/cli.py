@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crossfade.app.terminal.options import METRIC, OUTPUT, ROLLOUT, STATE, URL, rollouts
+from crossfade.app.terminal.options import METRIC, OUTPUT, ROLLOUT, ROLLOUT_NAMED, STATE, URL, rollouts
 
 if TYPE_CHECKING:
     from crossfade.app.client import Client
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_looking(main: click.Group) -> None:
     """Add them."""
-    for command in (status, why, events, metrics, watch, wait, completion):
+    for command in (status, why, events, metrics, watch, wait, doctor, completion):
         main.add_command(command)
 
 
@@ -128,6 +128,19 @@ def watch(rollout: str | None, state: Path) -> None:
 
     connect()  # a rollout that is not there is told before the screen is taken
     _ending_by_hand(lambda: run(connect))
+
+
+@click.command()
+@click.argument("plan", required=False, type=click.Path(path_type=Path))
+@ROLLOUT_NAMED
+@STATE
+@click.option("--database", default="", envvar="CROSSFADE_DATABASE", help="URL of the store, as `serve` was given it.")
+@OUTPUT
+def doctor(plan: Path | None, rollout: str | None, state: Path, database: str, output: str) -> None:
+    """Find what is wrong with this installation, PLAN or the state's rollouts; nothing is changed."""
+    from crossfade.app.doctor.command import run_doctor
+
+    sys.exit(run_doctor(plan, rollout, state, database, output))
 
 
 @click.command()

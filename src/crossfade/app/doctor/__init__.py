@@ -1,0 +1,1 @@
+"""`crossfade doctor`: finds what is wrong with an installation, and changes nothing."""
