@@ -17,15 +17,18 @@ Headers = list[tuple[bytes, bytes]]
 JSON = b"application/json"
 
 
+def response_start(status: int, content_type: bytes, length: int, headers: Headers) -> Message:
+    """The beginning of an answer whose body has so many bytes."""
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(b"content-type", content_type), (b"content-length", b"%d" % length), *headers],
+    }
+
+
 async def respond(send: Send, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
     """One whole answer. A client that has gone is not an error."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
-        }
-    )
+    await send(response_start(status, content_type, len(body), headers))
     await send({"type": "http.response.body", "body": body})
 
 

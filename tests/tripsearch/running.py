@@ -102,10 +102,18 @@ class Starter:
         self.data_dir = data_dir
         self.started: list[Running] = []
 
-    def start(self, service: str, *options: str, port: int | None = None, ready: bool = True, **env: str) -> Running:
+    def start(
+        self,
+        service: str,
+        *options: str,
+        port: int | None = None,
+        ready: bool = True,
+        module: str = "tripsearch",
+        **env: str,
+    ) -> Running:
         port = port or free_port()
         stderr = self.folder / f"{service}-{len(self.started)}.log"
-        command = [sys.executable, "-m", "tripsearch", service, "--port", str(port), *options]
+        command = [sys.executable, "-m", module, service, "--port", str(port), *options]
         with stderr.open("wb") as log:
             process = subprocess.Popen(
                 command, stderr=log, env={**os.environ, "TRIPSEARCH_DATA_DIR": str(self.data_dir), **env}

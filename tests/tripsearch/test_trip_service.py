@@ -164,7 +164,8 @@ def test_hostile_requests_get_400_and_harm_nobody(service: Service, raw: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("mode", "reason"), [("slow", "timeout"), ("hang", "timeout"), ("fail", "error"), ("lie", "error")]
+    ("mode", "reason"),
+    [("slow", "timeout"), ("hang", "timeout"), ("fail", "error"), ("lie", "error"), ("cut", "error")],
 )
 def test_whatever_weather_does_flights_and_hotels_come_in_time(service: Service, mode: str, reason: str) -> None:
     healthy = service.search("v2").json

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from tripsearch.airports import airports
 from tripsearch.app import common_app
 from tripsearch.control import control_route, read_numbers
-from tripsearch.http import JSON, Receive, Scope, Send, respond, unless_gone
+from tripsearch.http import JSON, Receive, Scope, Send, respond, response_start, unless_gone
 from tripsearch.metrics import Metrics
 from tripsearch.system import Chance, chance, seconds, today_utc
 from tripsearch.weather.climate import weather_of
@@ -26,7 +26,7 @@ from tripsearch.weather.values import ALL_SERIES
 
 PATH = "/v1/forecast"
 OBSERVED = "/v1/observed"
-MODES = ("normal", "slow", "fail", "hang", "lie", "flaky")
+MODES = ("normal", "slow", "fail", "hang", "lie", "flaky", "cut")
 _FLAKY = ("slow", "fail", "lie")
 _FLAKY_RATE = 0.6  # the plan expects about 60 % of its answers degraded
 _SLOW_MS = 2000.0
@@ -112,6 +112,11 @@ class Provider:
             status, body = 503, b'{"error":true,"reason":"told to fail"}'
         elif mode == "lie":
             body = self._chance.choice(LIES)(body)
+        elif mode == "cut":
+            # More is promised than comes, so the server ends the connection: what a crash in mid-answer looks like.
+            await send(response_start(200, JSON, 2 * len(body), []))
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            return
         await respond(send, status, JSON, body, [])
         self._metrics.answered(status, seconds() - begun)
 
