@@ -72,6 +72,9 @@ async def test_a_planted_fault_fails_for_its_reason(tmp_path: Path, v2: Any, pat
     text = as_text(as_data(report, "trips"))
     assert text.count("\nFAIL: ") == 2  # the field, and the whole
     assert "/trips?n=" in text
+    question = report.lines[0].examples[0].question
+    urls = [places[0] + question.removeprefix("/trips") for places in (report.places.v1, report.places.v2)]
+    assert f"again: curl -s '{urls[0]}'; curl -s '{urls[1]}'" in text
 
 
 async def test_two_differences_in_a_hundred_fail(tmp_path: Path) -> None:
@@ -237,6 +240,21 @@ nothing at all here
         "POST: may change something": 1, "DELETE: may change something": 1, "not at the plan's entry": 2,
         "no path and query": 2, "no request in the line": 2,
     }  # fmt: skip
+
+
+def test_a_question_is_shown_at_the_entry_wherever_it_was_recorded(tmp_path: Path) -> None:
+    found, _ = questions(tmp_path, "/v1/trips/today?x=1\n/v2/trips\n/trips?token=abc\n")
+    assert [q.shown for q in found] == ["/trips/today?x=1", "/trips", "/trips?token=abc"]
+
+
+async def test_nothing_masked_is_in_the_line_that_shows_a_difference_again(tmp_path: Path) -> None:
+    async with serving() as v1, serving(lambda _: {}) as v2:
+        plan = load_plan(write_plan(tmp_path, v1.port, v2.port, LENIENT))
+        secret = [Question(method="GET", shown=f"/trips{q}", rest=q) for q in ["?token=abc"] * 50]
+        data = as_data(await mirror(plan, iter(secret), SystemClock(), rate=100_000))
+    assert data["verdict"] == "FAIL"
+    assert "abc" not in json.dumps(data)
+    assert data["lines"][0]["reproduce"] is None
 
 
 def test_a_har_file_is_read_and_json_that_is_none_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Question:
 
     method: str
     shown: str
-    """Path and query, as recorded."""
+    """Path and query at the entry, wherever it was recorded."""
     rest: str
     """What follows the entry's path, query included."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Questions:
             return
         yield Question(
             method=method.upper(),
-            shown=target,
+            shown=self._roots[0] + target[len(root) :],
             rest=target[len(root) :],
             headers={
                 name: value for name, value in headers.items() if name.lower() in self._sent and _plain(name + value)

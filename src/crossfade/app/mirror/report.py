@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any
 
 from crossfade.app.mirror.run import MirrorReport
 from crossfade.core.mirror.judge import Line
+from crossfade.core.mirror.mask import MASKED
 from crossfade.core.words import duration
 
 _SHOWN_MAX = 40
@@ -28,7 +30,7 @@ def as_data(report: MirrorReport, name: str = "") -> dict[str, Any]:
         "not_compared": dict(report.not_compared),
         "left_out": dict(report.left_out),
         "lasted_s": round(report.lasted_s, 3),
-        "lines": [_line(line) for line in report.lines],
+        "lines": [{**_line(line), "reproduce": _reproduce(report, line)} for line in report.lines],
     }
 
 
@@ -48,6 +50,16 @@ def _line(line: Line) -> dict[str, Any]:
     }
 
 
+def _reproduce(report: MirrorReport, line: Line) -> str | None:
+    """Return commands that show the first example again; None where there is none, or part of it is masked."""
+    question = next((one.question for one in line.examples if MASKED not in one.question), None)
+    if question is None:
+        return None
+    rest = question[len(report.entry) :]
+    urls = [places[0] + rest for places in (report.places.v1, report.places.v2)]
+    return "; ".join(shlex.join(["curl", "-s", url]) for url in urls)
+
+
 def as_text(data: dict[str, Any]) -> str:
     """Return the report for people: what differs with examples, then the rest as a table."""
     lines = [f"V1 at {', '.join(data['v1'])}", f"V2 at {', '.join(data['v2'])}"]
@@ -61,6 +73,8 @@ def as_text(data: dict[str, Any]) -> str:
         lines += ["", f"{one['verdict'] or 'not judged'}: {_named(one)}: {one['said']}"]
         for example in one["examples"]:
             lines += [f"    {example['question']}", f"      {example['kind']}: {_told(one, example)}"]
+        if one["verdict"] == "FAIL" and one["reproduce"]:
+            lines.append(f"    again: {one['reproduce']}")
     rest = [one for one in data["lines"] if one not in told]
     if rest:
         width = max(len(_named(one)) for one in rest[:_SHOWN_MAX])

@@ -54,6 +54,8 @@ class MirrorReport:
     sentence: str
     """The verdict's reason, with its figures."""
     places: Places
+    entry: str
+    """Where questions begin, without a slash at the end."""
     rules: Mirror
     lines: tuple[Line, ...]
     """Every field, bound and field of the reference, the worst first."""
@@ -121,6 +123,7 @@ async def mirror(
         verdict=verdict,
         sentence=sentence_of(verdict, lines, running.tally.compared, rules.limit, partial=running.why),
         places=places,
+        entry=plan.api.entry.rstrip("/"),
         rules=rules,
         lines=lines,
         asked=running.asked,

@@ -24,7 +24,7 @@ class Example:
     """One difference, masked and cut."""
 
     question: str
-    """Path and query, as recorded."""
+    """Path and query at the entry."""
     kind: str
     v1: str
     v2: str
@@ -107,7 +107,7 @@ class Tally:
     def take(self, question: str, v1: Answer, again: Answer, v2: Answer, true: Answer | None = None) -> None:
         """Compare V1's answer with its second one and with V2's; `true` is the reference's.
 
-        `question`: path and query, as it was recorded.
+        `question`: path and query at the entry.
         """
         trouble = v1.trouble or again.trouble
         if trouble:
