@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 from tests.app.lived import Lived
 from tests.app.serving import TOKEN, served_with, serving
 
+from crossfade.app import views
 from crossfade.app.cli import main
 from crossfade.app.control import Control
-from crossfade.app.terminal.escaped import escaped
+from crossfade.app.terminal.escaped import escaped, escaped_all
 from crossfade.app.terminal.follow import messages
-from crossfade.app.terminal.looks import band, odds
+from crossfade.app.terminal.looks import band, metrics, odds
 from crossfade.app.terminal.wait import seconds
 from crossfade.errors import UsageError
 
@@ -71,6 +72,37 @@ async def test_metrics_tell_values_ratio_band_margin_evidence_and_sample(lived: 
     assert len(wide) == 1 + len(lived.plan.metrics)
     wrong = await say("metrics", "--metric", "nothing")
     assert (wrong.exit_code, "failure_rate" in wrong.stderr) == (2, True)
+
+
+async def test_metrics_are_told_by_region_where_there_are_several(lived: Lived, say: Say) -> None:
+    assert "by region" not in (await say("metrics")).stdout
+    await lived.hour()  # regions count from when this process began
+    (metric,) = json.loads((await say("metrics", "--metric", "failure_rate", "-o", "json")).stdout)
+    rows = {row["region"]: row for row in metric["regions"]}
+    assert rows.keys() == {"eu", "us"}
+    text = (await say("metrics", "--metric", "failure_rate")).stdout
+    assert f"by region, since this controller began:\n      {metric['regions'][0]['region']}: V1 " in text
+    assert f"sample {rows['eu']['n1']:,} of V1, {rows['eu']['n2']:,} of V2" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    head, _, first, second = (await say("metrics", "--metric", "failure_rate", "-o", "wide")).stdout.splitlines()
+    assert {first.split()[0], second.split()[0]} == {"eu", "us"}
+    assert first.index(f"{metric['regions'][0]['n1']:,}") == head.index("N1")
+
+
+async def test_regions_are_bounded_and_what_clients_call_them_is_harmless(tmp_path: Path) -> None:
+    made = await Lived(regions=("\x1b[2J", "", *(f"r{n}" for n in range(40)))).begin(hours=1)
+    served = served_with(made.controller, made.store, made.telemetry, made.clock, tmp_path, meters=made.meters)
+    await made.hour()
+    (carried,) = served.rollouts.values()
+    data = views.metrics_view(made.controller, carried.regions)
+    failures = next(metric for metric in data if metric["name"] == "failure_rate")
+    assert len(failures["regions"]) <= 12
+    assert {"", "other"} < {row["region"] for row in failures["regions"]}
+    assert sum(row["n1"] + row["n2"] for row in failures["regions"]) > 40 * 300
+    for wide in (False, True):
+        text = metrics(escaped_all(data), wide=wide)
+        assert "not said" in text
+        assert "\x1b" not in text
 
 
 async def test_a_decision_is_told_with_what_it_rested_on(lived: Lived, say: Say) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from crossfade.app.regions import Regions
 from crossfade.core.access import Token
 from crossfade.core.gates import GateStatus
 from crossfade.core.plan import Gate, Limit, Plan
@@ -78,8 +79,8 @@ def gate_view(gate: GateStatus) -> dict[str, Any]:
     }
 
 
-def metrics_view(controller: Controller) -> list[dict[str, Any]]:
-    """Return what the plan wants of each metric, and what has been seen of it in this phase."""
+def metrics_view(controller: Controller, regions: Regions) -> list[dict[str, Any]]:
+    """Return what the plan wants of each metric, and what has been seen of it in this phase, by region too."""
     readings, margin = controller.seen.readings, controller.plan.phases[controller.rollout.phase].margin
     return [
         {
@@ -97,6 +98,7 @@ def metrics_view(controller: Controller) -> list[dict[str, Any]]:
             },
             "margin": margin,
             "reading": asdict(readings[metric.name]) if metric.name in readings else None,
+            "regions": [asdict(row) for row in regions.rows(metric)],
         }
         for metric in controller.plan.metrics
     ]

@@ -66,7 +66,15 @@ def _metric(metric: dict[str, Any]) -> str:
         harm, fine = (odds(reading[f"{side}_log_e"], reading[f"{side}_needed"]) for side in ("harm", "promote"))
         lines.append(f"    evidence of harm {harm}; within the margin {fine}")
     lines.append(filled(reading["sentence"], "    "))
+    if len(metric["regions"]) > 1:
+        lines += ["    by region, since this controller began:", *(_region(kind, row) for row in metric["regions"])]
     return "\n".join(lines)
+
+
+def _region(kind: str, row: dict[str, Any]) -> str:
+    v1, v2 = (values.value(kind, row[version]) for version in ("v1", "v2"))
+    told = f"{row['region'] or 'not said'}: V1 {v1}, V2 {v2}; sample {row['n1']:,} of V1, {row['n2']:,} of V2"
+    return filled(told, " " * 8, " " * 6)
 
 
 def verdict(metric: dict[str, Any]) -> str:
@@ -109,7 +117,21 @@ def _wide(data: list[dict[str, Any]]) -> str:
                 *wanted,
             ]
         )
+        if len(metric["regions"]) > 1:
+            rows += [_wide_region(kind, row) for row in metric["regions"]]
     return table(rows)
+
+
+def _wide_region(kind: str, row: dict[str, Any]) -> list[str]:
+    """Return a region's row below its metric's: the columns that speak of no single region stay empty."""
+    told = dict.fromkeys(_HEADS, "") | {
+        "METRIC": f"  {row['region'] or 'not said'}",
+        "V1": values.value(kind, row["v1"]),
+        "V2": values.value(kind, row["v2"]),
+        "N1": f"{row['n1']:,}",
+        "N2": f"{row['n2']:,}",
+    }
+    return list(told.values())
 
 
 def decisions(data: list[dict[str, Any]], *, wide: bool) -> str:

@@ -56,8 +56,8 @@ def add_reads(router: APIRouter) -> None:
 
     @router.get("/metrics", tags=["rollouts"], response_model=list[schemas.Metric])
     async def metrics(carried: Named) -> Response:
-        """Give every metric: target, guardrail, values, ratio with its band, evidence beside what is needed."""
-        return carried.answer(views.metrics_view(carried.controller))
+        """Give every metric: target, guardrail, values, ratio with its band, evidence beside what it takes, regions."""
+        return carried.answer(views.metrics_view(carried.controller, carried.regions))
 
     @router.get("/trend", tags=["rollouts"], response_model=list[schemas.TrendPoint])
     async def trend(carried: Named, points: Annotated[int, Query(ge=1, le=2000)] = 240) -> Response:

@@ -269,6 +269,18 @@ class Guard(Said):
     """The breach counts only where V2 is also worse than V1 at the same time."""
 
 
+class RegionRow(Said):
+    """A metric's values in one region, in its unit: to be looked at, never decided by."""
+
+    region: str = Field(examples=["eu"])
+    """As clients call it; empty for those who don't, `other` for all that came after the first ten."""
+    v1: float | None
+    v2: float | None
+    n1: int = Field(ge=0)
+    """Answers of V1 that tell."""
+    n2: int = Field(ge=0)
+
+
 class Metric(Said):
     """One metric: what the plan wants of it, and what has been seen in this phase."""
 
@@ -282,6 +294,8 @@ class Metric(Said):
     reading: Reading | None
     """Values of V1 and V2, their ratio with its confidence sequence, the evidence of harm and for promotion beside
     what is needed (natural logarithms), and the forecast; null before the first look."""
+    regions: list[RegionRow]
+    """In this phase, and since this process began; those with most answers first."""
 
 
 class Pair(Said):
