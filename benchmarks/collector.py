@@ -49,8 +49,8 @@ def lines(count: int, *, decimals: int = 1) -> list[bytes]:
         microseconds = int(draw.gamma(2.0, 2000.0))
         user = int(draw.integers(-(2**63), 2**63))
         result.append(
-            f"{i},{now + i // 100},{version},{status},{microseconds},{microseconds // 1000},{cohort},0,-,{user},{region},"
-            f"{client},----,0,{version}-1,{quote(facts, safe='')}".encode()
+            f"{i},{now + i // 100},{version},{status},{microseconds},{microseconds // 1000},{cohort},0,-,{user},"
+            f"{region},{client},----,0,{version}-1,{quote(facts, safe='')}".encode()
         )
     return result
 
