@@ -286,3 +286,17 @@ async def test_a_rollback_reaches_a_proxy_that_comes_back_after_the_lease_ran_ou
     assert world.share > 0
     await a.live(world, 2)
     assert (a.lease.leads, world.share, world.proxy.memory.killed) == (False, 0, True)
+
+
+async def test_the_last_rollback_of_one_who_has_lost_the_lease_is_recorded_and_stops_nobody() -> None:
+    """It threw the switch under a generation that it could not record, and would be looked after by nobody."""
+    world, a, b = await opened()
+    await a.lead()
+    await b.lead(ended="a")
+    await b.live(world, 3)
+    await FakeRollback(world.proxy).rollback(b.controller.rollout.generation + 1)
+    await b.live(world, 2)
+    assert b.controller.fenced is None
+    assert b.controller.rollout.state is State.ROLLED_BACK
+    assert world.proxy.memory.generation == b.controller.rollout.generation
+    assert (await b.controller.retry(None, "ada", "")).state is State.RUNNING

@@ -157,7 +157,7 @@ class NeverFenced(Controller):
     def _must_not_be_fenced(self, **_: bool) -> None:
         self._journal.taken_over = self.fenced = None
 
-    def _notice_a_later_one(self) -> None:
+    async def _notice_a_later_one(self) -> None:
         return
 
 

@@ -307,7 +307,7 @@ class Controller:
         self._follow_history()  # the store may have kept what it did not confirm
         await self._read_back()
         if not self._rolling:
-            self._notice_a_later_one()
+            await self._notice_a_later_one()
         if self._rolling or self.fenced:
             return
         await self._tell_unattended()
@@ -576,11 +576,18 @@ class Controller:
     async def _look_who_is_later(self) -> None:
         self.nodes = await self._parts.proxy.observe()
         if not self._rolling:
-            self._notice_a_later_one()
+            await self._notice_a_later_one()
 
-    def _notice_a_later_one(self) -> None:
-        """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason."""
-        later = self._drift().later_generation
+    async def _notice_a_later_one(self) -> None:
+        """Be fenced by another's later generation; our own rollback's, or one made at the proxy, is no reason.
+
+        Nor is the last rollback of one who has lost the lease to us: nobody else would ever act for it.
+        """
+        later, lease = self._drift().later_generation, self._parts.lease
+        if later is not None and self._drift().killed and lease is not None:
+            await lease.renew()
+            if lease.leads:
+                return
         if later is not None and self.fenced is None:
             carries = f"the proxy carries generation {later}, ours is {self.rollout.generation}"
             self._fence(f"another controller has acted since: {carries}")
