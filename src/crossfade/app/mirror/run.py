@@ -25,6 +25,8 @@ LOOK_EVERY = 200
 """Questions between two looks at whether the verdict is certain."""
 GONE_AFTER = 20
 """So many questions in a row without an answer, and a version is taken to be gone."""
+SLACK_S = 0.1
+"""How much of the time that a wait for answers took is made up for: the rate is a cap, after a stall as well."""
 IN_FLIGHT_MAX = 32
 """Questions under way: a version that hangs is not asked more and more."""
 
@@ -187,11 +189,13 @@ class _Work:
         """Ask until there is no more to ask, time is over, the verdict is certain, or somebody stops it."""
         stopping: asyncio.Task[Any] = asyncio.create_task(self._running.stopped.wait())
         tasks: set[asyncio.Task[Any]] = set()
-        begun = clock.monotonic()
+        begun = due = clock.monotonic()
         try:
             for number, question in enumerate(questions):
-                wait = begun + number / rate - clock.monotonic()
-                over = for_s is not None and clock.monotonic() + max(wait, 0.0) - begun >= for_s
+                now = clock.monotonic()
+                due = max(due + 1 / rate, now - SLACK_S) if number else now
+                wait = due - now
+                over = for_s is not None and max(due, now) - begun >= for_s
                 if over or await self._stopped(stopping, tasks, wait) or (for_s is None and self._is_certain(number)):
                     break
                 self._running.asked += 1
