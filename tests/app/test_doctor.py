@@ -27,11 +27,13 @@ from click.testing import CliRunner, Result
 from tests.app.conftest import PLAN, Desk
 from tests.tripsearch.running import free_port
 
+from crossfade.adapters.haproxy.render import GENERATION, KILL
+from crossfade.adapters.haproxy.state import Maps
 from crossfade.adapters.store import SqlStore, schema
 from crossfade.adapters.system import SystemClock
 from crossfade.app.cli import main
 from crossfade.app.control import Control, note_plan
-from crossfade.app.doctor import kept, machine, run, running
+from crossfade.app.doctor import command, kept, machine, run, running
 from crossfade.app.doctor.finding import Check, Finding, Installation, Subject, ok
 from crossfade.app.settings import Settings
 from crossfade.core.access import Role, Token
@@ -367,6 +369,13 @@ def test_a_controller_that_ended_is_silent_or_can_not_act(installed: Installed, 
     assert clocks.startswith("WARN its clock and ours are ")
 
 
+def test_a_control_file_that_can_not_be_read_is_no_missing_one(installed: Installed) -> None:
+    (installed.folder / "control.json").write_text("{")
+    done = doctor("--state", str(installed.state))
+    assert "FAIL  trips/controller: " in done.stdout
+    assert "control.json can't be read: " in done.stdout
+
+
 def test_a_follower_is_told_from_a_leader(installed: Installed) -> None:
     with answering(200, {"status": "ready", "follows": "h/1/a leads trips"}) as url:
         control = Control(rollout="trips", url=url, token="t", plan="", pid=os.getpid())
@@ -438,6 +447,33 @@ def test_a_certificate_that_ends_soon_has_ended_or_is_for_another_name(
     assert certified(60, named)[0].startswith("WARN it is for rollouts.example, not for other.example ")
 
 
+def test_a_proxy_that_carries_a_later_generation_than_the_store_knows(installed: Installed) -> None:
+    def found(generation: int, kill: int) -> list[str]:
+        maps = Maps(ints={GENERATION: generation, KILL: kill})
+        return told([running._compared(maps, installed.subject)])
+
+    assert found(1, 0) == []
+    assert found(2, 0)[0].startswith(
+        "FAIL it carries generation 2, V2 may have its share, the store knows generation 1"
+    )
+    assert found(1, 1)[0].startswith("WARN it carries generation 1, everyone on V1, the store wants generation 1, V2")
+    (installed.folder / "store.db").unlink()
+    assert "the store can't tell whether that is right" in found(1, 0)[0]
+
+
+def test_a_port_that_the_proxy_has_is_not_somebody_elses(installed: Installed) -> None:
+    """Who listens is asked of the process itself: another one's socket at the port is not the proxy's."""
+    plan = installed.subject.plan
+    assert plan is not None
+    (installed.folder / "proxy").mkdir()
+    with listening() as port:
+        seen = replace(installed.subject, plan=replace(plan, api=replace(plan.api, listen=f"127.0.0.1:{port}")))
+        (installed.folder / "proxy" / "haproxy.pid").write_text(f"{os.getpid()}\n")
+        assert told(kept.port(seen)) == []
+        (installed.folder / "proxy" / "haproxy.pid").write_text(f"{os.getppid()}\n")
+        assert one(kept.port(seen)).startswith("FAIL the proxy can't listen at ")
+
+
 def test_a_proxy_that_ended_under_a_controller_or_whose_socket_is_silent(installed: Installed, dead: int) -> None:
     directory = installed.folder / "proxy"
     directory.mkdir()
@@ -503,6 +539,16 @@ def test_warnings_alone_are_exit_code_0(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(machine, "connections_max", lambda _: 400)
     done = doctor("--state", str(tmp_path))
     assert (done.exit_code, "WARN  open files: " in done.stdout) == (0, True)
+
+
+def test_a_state_that_belongs_to_somebody_else_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/var/lib/crossfade")
+
+    monkeypatch.setattr(command, "_subjects", refused)
+    done = doctor()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("/var/lib/crossfade may not be looked into; run this as the user")
 
 
 def test_bad_input_is_one_error_with_exit_code_2(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:

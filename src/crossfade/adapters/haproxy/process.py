@@ -222,7 +222,7 @@ def take_listener(directory: Path, listen: str, pid: int) -> socket.socket | Non
 
 def _copied_listener(pid: int, port: int) -> socket.socket | None:
     try:
-        inodes = listening_at(pid, port)
+        inodes = _listening_at(pid, port)
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             if str(entry.readlink()) in inodes:
                 pidfd = os.pidfd_open(pid)
@@ -236,7 +236,7 @@ def _copied_listener(pid: int, port: int) -> socket.socket | None:
     return None
 
 
-def listening_at(pid: int, port: int) -> set[str]:
+def _listening_at(pid: int, port: int) -> set[str]:
     """Return the names under which a process has the sockets that listen at a port, as /proc shows them."""
     found = set()
     for table in ("tcp", "tcp6"):

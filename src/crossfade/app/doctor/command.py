@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from crossfade.app.commands import say
-from crossfade.app.control import noted_plan, read_control
+from crossfade.app.control import CONTROL_FILE, noted_plan, read_control
 from crossfade.app.doctor.finding import Installation, Status, Subject
 from crossfade.app.doctor.run import Line, examine, failed
 from crossfade.app.planfile import load_plan
@@ -28,7 +28,12 @@ def run_doctor(plan: Path | None, rollout: str | None, state: Path, database: st
         fault = error.errors()[0]
         name = f"CROSSFADE_{'_'.join(map(str, fault['loc'])).upper()}"
         raise UsageError(f"{name}: {fault['msg']}, not {fault['input']!r}") from None
-    lines = list(examine(Installation(settings=settings, subjects=_subjects(plan, rollout, settings))))
+    try:
+        lines = list(examine(Installation(settings=settings, subjects=_subjects(plan, rollout, settings))))
+    except PermissionError as error:
+        raise UsageError(
+            f"{error.filename} may not be looked into; run this as the user that `serve` runs as"
+        ) from None
     say(output, as_data(lines), _wide(lines) if output == "wide" else as_text(lines))
     return 1 if failed(lines) else 0
 
@@ -60,11 +65,12 @@ def _subject(name: str | None, path: Path | None, settings: Settings) -> Subject
     name = name or (plan.name if plan is not None else "")
     if plan is not None and plan.name != name:
         raise UsageError(f"{path} is of the rollout {plan.name}, not of {name}")
+    control, unread, folder = None, "", settings.folder(name)
     try:
-        control = read_control(settings.folder(name))
-    except UnreachableError:
-        control = None
-    return Subject(name=name, settings=settings, plan=plan, wrong=wrong, path=path, control=control)
+        control = read_control(folder)
+    except UnreachableError as error:
+        unread = str(error) if (folder / CONTROL_FILE).exists() else ""
+    return Subject(name=name, settings=settings, plan=plan, wrong=wrong, path=path, control=control, unread=unread)
 
 
 def _served_from(path: Path, settings: Settings) -> str | None:

@@ -68,7 +68,9 @@ class Subject:
     path: Path | None = None
     """Of the plan file."""
     control: Control | None = None
-    """None where nobody has left one."""
+    """None where nobody has left one, or it can't be read."""
+    unread: str = ""
+    """Why a control file that is there can't be read."""
 
     @property
     def folder(self) -> Path:

@@ -6,9 +6,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from crossfade.adapters.haproxy.process import Process, ensure_port_free, listening_at
+from crossfade.adapters.haproxy.process import Process, ensure_port_free
 from crossfade.adapters.haproxy.runtime import PID
 from crossfade.adapters.store import schema
 from crossfade.adapters.store.peek import Peeked, damage, peek
@@ -22,6 +23,7 @@ from crossfade.errors import CrossfadeError, ProxyRefusedError
 
 PROXY_FOLDER, TELEMETRY_KEY = "proxy", "telemetry.key"
 _CONNECT_S = 2.0
+_LISTENING = "0A"
 
 
 def plan(seen: Subject) -> Iterator[Finding]:
@@ -89,8 +91,8 @@ def port(seen: Subject) -> Iterator[Finding]:
         return
     listen, pid = seen.plan.api.listen, proxy_pid(seen.folder)
     if pid is not None:
-        with suppress(OSError, ValueError, IndexError):
-            if listening_at(pid, int(listen.rpartition(":")[2])):
+        with suppress(PermissionError):  # of the sockets of somebody else's process
+            if listens(pid, int(listen.rpartition(":")[2])):
                 yield ok(f"the proxy (pid {pid}) listens at {listen}")
                 return
     try:
@@ -100,6 +102,23 @@ def port(seen: Subject) -> Iterator[Finding]:
         yield fail(found, mend)
     else:
         yield ok(f"{listen} is free")
+
+
+def listens(pid: int, port: int) -> list[IPv4Address | IPv6Address]:
+    """Return the addresses at which a process itself listens on a TCP port; raises OSError."""
+    own = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(str(entry.readlink()))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            host, _, number = fields[1].rpartition(":")
+            if fields[3] == _LISTENING and int(number, 16) == port and f"socket:[{fields[9]}]" in own:
+                words = [bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8)]
+                found.append(ip_address(b"".join(words)))
+    return found
 
 
 def proxy_pid(folder: Path) -> int | None:

@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,22 +18,26 @@ from crossfade.adapters.system import SystemClock
 from crossfade.app.client import Client, local_target, trusting
 from crossfade.app.control import Control
 from crossfade.app.doctor.finding import Finding, Subject, fail, ok, skip, warn
-from crossfade.app.doctor.kept import PROXY_FOLDER, alive, history, proxy_pid
+from crossfade.app.doctor.kept import PROXY_FOLDER, alive, history, listens, proxy_pid
 from crossfade.core.words import duration
 from crossfade.errors import CrossfadeError
 
 _ASK_S = 5.0
 _SERVE = "`crossfade serve` again: until then nobody watches V2"
+_NOBODY = "no controller is known to run from this folder"
 _CLOCKS_S = 5.0
 _SOON_S = 30 * 86_400.0
 _EXPIRED, _NOT_YET = 10, 9
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED and _NOT_YET_VALID."""
-_LISTENING = "0A"
 
 
 def controller(seen: Subject) -> Iterator[Finding]:
     """Tell whether the controller answers, can act, leads, and has the time that we have."""
     control = seen.control
+    if seen.unread:
+        found, _, mend = seen.unread.rpartition("; ")
+        yield fail(found, mend)
+        return
     if control is None:
         yield skip("no controller runs from this folder", "`crossfade serve PLAN` starts one")
         return
@@ -70,10 +73,10 @@ def exposure(seen: Subject) -> Iterator[Finding]:
     """Tell from where the control API is reached, and whether tokens travel in clear."""
     control = seen.control
     if control is None or not alive(control.pid):
-        yield skip("no controller runs")
+        yield skip(_NOBODY)
         return
     url = urlsplit(control.url)
-    beyond = [address for address in _listening(control.pid, url.port or 0) if not address.is_loopback]
+    beyond = [address for address in listens(control.pid, url.port or 0) if not address.is_loopback]
     if not beyond:
         yield ok("the control API is reached from this machine alone")
     elif url.scheme == "https":
@@ -85,22 +88,11 @@ def exposure(seen: Subject) -> Iterator[Finding]:
         )
 
 
-def _listening(pid: int, port: int) -> Iterator[IPv4Address | IPv6Address]:
-    """Yield the addresses at which somebody in a process's network listens on a port."""
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            host, _, number = fields[1].rpartition(":")
-            if fields[3] == _LISTENING and int(number, 16) == port:
-                words = [bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8)]
-                yield ip_address(b"".join(words))
-
-
 def certificate(seen: Subject) -> Iterator[Finding]:
     """Tell of the certificate that the control API serves with: until when it holds, and for which names."""
     control = seen.control
     if control is None or not control.ca:
-        yield skip("no controller runs" if control is None else "the control API speaks no TLS")
+        yield skip(_NOBODY if control is None else "the control API speaks no TLS")
         return
     renew = "renew it and restart `crossfade serve`"
     try:
