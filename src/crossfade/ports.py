@@ -48,6 +48,8 @@ class ProxyState:
     """Everyone on V1, cohorts, overrides and V2 paths included."""
     v1_headers: Mapping[str, str] = field(default_factory=dict)
     """Response headers added to V1's answers (Deprecation, Sunset, Link)."""
+    retired: bool = False
+    """V1 is given nothing, whatever split and kill say: V2's and the entry's paths are V2's, all others get 410."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,9 @@ class Proxy(Protocol):
         where the answer differs from what was set, StaleGenerationError where a node carries a later
         generation (nothing is changed then). Applying the same state
         again is harmless and re-asserts it.
+
+        Retiring V1 is done as a raise is. Once a node has confirmed it, no state brings V1 back there:
+        ProxyRefusedError, and nothing is changed.
         """
 
     async def observe(self) -> Sequence[NodeState]:
@@ -114,6 +119,8 @@ class RollbackSwitch(Protocol):
         the split where it is higher than the proxy's; None keeps the proxy's own. Never raises for a node that
         doesn't answer: its NodeState says so. Raises ProxyError only where no node could be told and no file
         could be written.
+
+        Where V1 is retired nothing is changed: the NodeState has `retired` and an error that says so.
         """
 
     async def ready(self) -> bool:

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tests.adapters.haproxy_origin import Client, LineSink, Origin, free_port, m
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback
 from crossfade.adapters.haproxy.process import find_binary, refusal
 from crossfade.adapters.haproxy.runtime import Runtime
+from crossfade.adapters.haproxy.state import read_files, write_retired
 from crossfade.adapters.system import SystemClock
 from crossfade.core.plan import Plan
 from crossfade.core.split import Split
@@ -27,7 +28,7 @@ from crossfade.errors import (
     ReadBackError,
     StaleGenerationError,
 )
-from crossfade.ports import ProxyState
+from crossfade.ports import REQUEST_LINE, NodeState, ProxyState
 
 ALL_ON_V2 = ProxyState(generation=1, split=Split(everyone=10_000))
 
@@ -92,7 +93,7 @@ async def test_v1_answers_while_every_v2_server_is_dead(tmp_path: Path, dead: in
                 assert (answer.status, answer.version, answer.target) == (200, "v1", f"/v1/trips/search?n={n}")
                 assert "crossfade-facts" not in answer.headers
             rows = [line.split(",") for line in await sink.wait_for(20)]
-        assert {("v2", "200", "fallback")} == {(row[2], row[3], row[13]) for row in rows}
+        assert {("v2", "200", "fallback")} == {(row[2], row[3], row[REQUEST_LINE.index("server")]) for row in rows}
         assert max(int(row[5]) for row in rows) < 900
         assert [row[0] for row in rows] == [str(n) for n in range(20)]
         await sink.stop()
@@ -372,10 +373,62 @@ async def test_a_rollback_wins_against_a_raise_under_way(tmp_path: Path) -> None
             assert (lines["kill"], lines["split"], lines["split.beta"]) == ("1", "0", "0"), number
             noticed.append(overtaken)
             generation, number = found.generation + 3, number + 1
-    # the last three commands come after the last look: the change was complete, and the rollback is the later one
-    assert all(noticed[:-3])
+    # the last four commands come after the last look: the change was complete, and the rollback is the later one
+    assert all(noticed[:-4])
     assert len(noticed) > 8
     await switch.close()
+
+
+async def test_a_rollback_and_a_retirement_at_once_end_as_one_of_them(tmp_path: Path) -> None:
+    """Wherever in the retirement the switch is thrown: V1 is retired and the switch says so, or everyone is on V1."""
+    plan = make_plan(["127.0.0.1:1"], ["127.0.0.1:2"])
+    switch = HaproxyRollback(tmp_path)
+    generation, number = 1, 0
+    endings: list[bool] = []
+    async with running(plan, tmp_path) as proxy:
+        fresh = proxy._runtime.ask
+        while True:
+            await proxy.apply(ProxyState(generation=generation, split=Split(everyone=10_000)))
+            retired = ProxyState(generation=generation + 1, split=Split(everyone=10_000), retired=True)
+            said: list[NodeState] = []
+
+            async def throw(said: list[NodeState] = said) -> None:
+                said.extend(await switch.rollback())
+
+            _at_command(proxy, number, throw)
+            with suppress(StaleGenerationError):
+                await proxy.apply(retired)
+            proxy._runtime.ask = fresh  # type: ignore[method-assign]
+            if not said:
+                break
+            found, disk = await killed_state(proxy), read_files(tmp_path)
+            assert (disk.retired, disk.killed) == (found.retired, found.killed), number
+            endings.append(found.retired)
+            if found.retired:
+                assert ("retired" in said[0].error, found.killed) == (True, False), number
+                await proxy._runtime.ask("set map retired.map retired 0")
+                write_retired(tmp_path, retired=False)
+            else:
+                assert (found.killed, found.split.everyone, said[0].error) == (True, 0, ""), number
+            generation, number = found.generation + 3, number + 1
+    assert (endings[0], endings[-1], len(endings) > 8) == (False, True, True)
+    await switch.close()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_whoever_began_before_the_retirement_cannot_bring_v1_back(tmp_path: Path, killed: bool) -> None:
+    """A state that is set step by step while another controller retires V1, files included."""
+    plan = make_plan(["127.0.0.1:1"], ["127.0.0.1:2"])
+    async with running(plan, tmp_path) as late:
+        await late.apply(ProxyState(generation=1, split=Split(everyone=10_000)))
+        other = HaproxyProxy(plan, tmp_path, collector=late.collector, clock=SystemClock())
+        other._runtime = Runtime(tmp_path)
+        retired = ProxyState(generation=9, split=Split(everyone=10_000), retired=True)
+        _at_command(late, 5, lambda: other.apply(retired))
+        with suppress(CrossfadeError):
+            await late.apply(ProxyState(generation=2, split=Split(everyone=10_000), killed=killed))
+        late._runtime.ask = Runtime(tmp_path).ask  # type: ignore[method-assign]
+        assert ((await killed_state(late)).retired, read_files(tmp_path).retired) == (True, True)
 
 
 async def test_changes_and_rollbacks_at_once_end_with_everyone_on_v1(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def _accepts(config: str, directory: Path) -> bool:
     (directory / "haproxy.cfg").write_text(config)
     (directory / INT_MAP).write_text("split 0\n")
     (directory / "hdr.map").write_text("Sunset -\n")
+    (directory / "retired.map").write_text("retired 0\n")
     done = subprocess.run(
         [find_binary(), "-c", "-f", "haproxy.cfg"],
         cwd=directory,

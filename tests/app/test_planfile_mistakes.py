@@ -385,9 +385,15 @@ MEANING = [
     ),
     (
         CANARY,
-        "{name: canary, split: 5%, soak: 1w, ^then: retire v1}".replace("^then: ", "then: ^"),
+        "{name: canary, split: 5%, soak: 1w, promote when: [approved by 2 people], then: ^retire v1}",
         "phases[1].then",
-        "not offered by this version",
+        "V1 is retired after the last phase, which canary is not",
+    ),
+    (
+        CANARY,
+        "{name: canary, split: 5%, soak: 1w, then: ^rest}",
+        "phases[1].then",
+        "'rest' is nothing that can follow a phase; write `then: retire v1`",
     ),
     (HALF, "{name: half, split: ^4%, soak: 1w}", "phases[2].split", "falls below the 5 % of phase canary"),
     (

@@ -36,6 +36,8 @@ SAMPLES: dict[type[e.Event], e.Event] = {
         e.Retried(at=11, phase=1, name="half", by="p", reason=""),
         e.Aborted(at=12, by="p", reason=""),
         e.RolloutCompleted(at=13, reason="r"),
+        e.RetirementStarted(at=13.1, by="p", reason="", shown="s"),
+        e.V1Retired(at=13.2),
         e.AlertRaised(at=14, key="k", sentence="s"),
         e.AlertCleared(at=15, key="k", sentence="s"),
         e.DriftFound(at=16, node="n", detail="d"),

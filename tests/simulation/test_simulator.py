@@ -225,6 +225,14 @@ def with_lease(kind: type[LeaseKeeper]) -> type[Controller]:
     return Faulty
 
 
+class ForgetsRetirements(FakeProxy):
+    """Comes up again with V1 where it was."""
+
+    def crash(self) -> None:
+        super().crash()
+        self.file = replace(self.file, retired=False)
+
+
 class GivesUp(Controller):
     """Does not set again what could not be set."""
 
@@ -257,6 +265,7 @@ BREAKS: dict[str, tuple[Cast, set[str]]] = {
     "passes drills unseen": (Cast(controller=PassesDrillsUnseen), {watch.DRILLED}),
     "records before it sets": (Cast(controller=RecordsBeforeItSets), {watch.APPLIED}),
     "says yes": (Cast(controller=SaysYes), {watch.HONEST}),
+    "forgets retirements": (Cast(proxy=ForgetsRetirements), {watch.RETIRED}),
     "gives up": (Cast(controller=GivesUp), {watch.LIVES}),
     "trips": (Cast(controller=Trips), {watch.THOUGHT_OF}),
 }

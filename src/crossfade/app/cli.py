@@ -470,6 +470,31 @@ def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str
 @_URL
 @_OUTPUT
 @_REASON
+@click.option("--confirm", required=True, metavar="NAME", help="The rollout's name once more: it is for good.")
+def retire(rollout: str | None, state: Path, output: str, reason: str, confirm: str) -> None:
+    """Take V1 out of the proxy, for good: the one step that no rollback undoes."""
+    from crossfade.app import commands
+
+    commands.retire(rollout, state, output, reason, confirm)
+
+
+@main.command()
+@_PLAN
+@_OUTPUT
+@click.option("--to", type=click.Path(path_type=Path), help="Where it goes, beside PLAN; default: a name of its own.")
+def resurrect(plan: Path, output: str, to: Path | None) -> None:
+    """Write the plan of a new rollout that brings back the V1 which PLAN's has retired."""
+    from crossfade.app import commands
+
+    commands.resurrect(plan, output, to)
+
+
+@main.command()
+@_ROLLOUT
+@_STATE
+@_URL
+@_OUTPUT
+@_REASON
 @click.option("--direct", is_flag=True, help="At the proxy itself: needs no controller, store or collector.")
 def rollback(rollout: str | None, state: Path, output: str, reason: str, direct: bool) -> None:
     """Put every user on V1 now."""

@@ -15,7 +15,7 @@ from crossfade.app import render
 from crossfade.app.client import Client, local_target, remote_target
 from crossfade.app.control import find_folder, read_control
 from crossfade.app.terminal.escaped import escaped
-from crossfade.errors import CrossfadeError, UnreachableError, UsageError
+from crossfade.errors import ConflictError, CrossfadeError, UnreachableError, UsageError
 
 _LOOK_S = 0.25
 URL = "crossfade.url"
@@ -123,6 +123,29 @@ def _drilled(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def retire(rollout: str | None, state: Path, output: str, reason: str, confirm: str) -> None:
+    """Retire V1; UsageError where what was typed to confirm it is not the rollout's name."""
+    name = client_of(rollout, state).get("")["rollout"]
+    if confirm != name:
+        raise UsageError(f"no rollback undoes it: to retire V1 of {name}, say --confirm {name}, not {confirm!r}")
+    verb("retire", rollout, state, output, reason)
+
+
+def resurrect(plan: Path, output: str, to: Path | None) -> None:
+    """Write the plan that brings a retired V1 back, and say what is to be done with it."""
+    from crossfade.app.resurrect import write_resurrection
+
+    written = write_resurrection(plan, to)
+    say(
+        output,
+        {"rollout": written.rollout, "plan": str(written.path), "brings_back_v1_of": written.of},
+        f"{written.path} moves clients back to the V1 that {written.of} has retired. Nothing has begun yet:\n"
+        "  1. look it over, and start V1's servers\n"
+        f"  2. end `crossfade serve` of {written.of}, then: crossfade proxy stop {written.of}\n"
+        f"  3. crossfade serve {written.path}",
+    )
+
+
 def rollback(rollout: str | None, state: Path, output: str, reason: str, *, direct: bool) -> None:
     """Roll back through the controller, or at the proxy itself."""
     if not direct:
@@ -139,6 +162,8 @@ def rollback(rollout: str | None, state: Path, output: str, reason: str, *, dire
     report = asyncio.run(bootstrap.rollback_direct(folder))
     granting.note(state, "rollback --direct", folder.name, reason, failed="" if report.complete else report.sentence)
     say(output, report.as_data(), report.sentence)
+    if report.retired:
+        raise ConflictError("nothing was changed; see above")
     if not report.complete:
         raise CrossfadeError("not every node confirmed; see above for what was done and what was not")
 

@@ -73,6 +73,7 @@ def after_verb(name: str, data: dict[str, Any]) -> str:
         "resume": "resumed",
         "approve": f"approved leaving {data['phase']['name']}",
         "rollback": "rolled back: everyone is on V1",
+        "retire": f"{data['state']}: V1 is out of the proxy for good",
         "abort": "aborted: everyone is on V1, the rollout is over",
         "drill": f"drilled {data['drilled']}",
         "retry": f"started again in {data['phase']['name']}",

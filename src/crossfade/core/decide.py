@@ -122,6 +122,8 @@ class Decision:
 
 def decide(plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings, now: float) -> Decision:
     """Return what is to be done about a rollout, given what was seen up to `now` (plan time)."""
+    if rollout.wanted_retired:
+        return _without_v1(plan, rollout, seen, now)
     if rollout.state not in (State.RUNNING, State.PAUSED, State.DRILLING, State.COMPLETED):
         return Decision(outcome=Outcome.NOTHING, reason=f"the rollout is {rollout.state.value}")
     harm = _harm(plan, seen, now)
@@ -131,7 +133,11 @@ def decide(plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings
         return Decision(outcome=Outcome.DRILL, reason="everyone is on V1 on purpose, until it is shown to have worked")
     gates = checklist(plan, rollout, seen, around, now)
     if rollout.state is State.COMPLETED:
-        return Decision(outcome=Outcome.NOTHING, reason="the rollout is completed; V2's guardrails are still watched")
+        reason = "the rollout is completed; V2's guardrails are still watched"
+        if plan.retires:
+            unmet = why_not_retire(gates)
+            reason += f"; V1 can't be retired yet: {unmet}" if unmet else f"; {retirement_offered(rollout)}"
+        return Decision(outcome=Outcome.NOTHING, reason=reason, gates=gates if plan.retires else ())
     held = _reason_to_hold(plan, seen, around)
     notices = (*_alerts(plan, rollout, seen, held, now), *_hold_commands(rollout, held))
     if held is not None:
@@ -144,6 +150,27 @@ def decide(plan: Plan, rollout: Rollout, seen: Observation, around: Surroundings
         reason = f"the plan's drill in {phase.name}"
         return Decision(outcome=Outcome.DRILL, reason=reason, commands=(*notices, Drill(reason=reason)), gates=gates)
     return _promotion(plan, rollout, gates, notices)
+
+
+def retirement_offered(rollout: Rollout) -> str:
+    """Return how V1 is retired, and that it is for good."""
+    return f"V1 can be retired, the one step that no rollback undoes: crossfade retire {rollout.name}"
+
+
+def why_not_retire(gates: tuple[GateStatus, ...]) -> str | None:
+    """Return what the checklist has against retiring V1 now; None where every gate passes."""
+    return "; ".join(f"{g.text}: {g.evidence}" for g in gates if g.verdict is not Verdict.PASS) or None
+
+
+def _without_v1(plan: Plan, rollout: Rollout, seen: Observation, now: float) -> Decision:
+    """Return the decision where V1 is no refuge: what would have rolled back is told to people."""
+    harm = _harm(plan, seen, now)
+    wanted = {} if harm is None else {harm.trigger: f"{harm.reason}; V1 is retired, so nothing can be rolled back"}
+    raised = [RaiseAlert(key=key, sentence=text) for key, text in wanted.items() if key not in rollout.alerts]
+    over = [key for key in rollout.alerts if key not in (*wanted, UNATTENDED)]
+    cleared = [ClearAlert(key=key, sentence=f"over: {rollout.alerts[key]}") for key in over]
+    reason = "V1 is retired" if rollout.state is State.RETIRED else "V1 is being retired: not every node has confirmed"
+    return Decision(outcome=Outcome.NOTHING, reason=reason, commands=(*raised, *cleared))
 
 
 def _harm(plan: Plan, seen: Observation, now: float) -> RollBack | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from crossfade.core.plan import Deprecation
+from crossfade.core.plan import Deprecation, Plan
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -31,6 +31,12 @@ def v1_headers(deprecation: Deprecation, phase: int) -> Mapping[str, str]:
     if deprecation.sunset is not None:
         headers["Sunset"] = imf_fixdate(deprecation.sunset)
     return headers
+
+
+def gone_headers(plan: Plan, phase: int) -> Mapping[str, str]:
+    """Return the headers of the answers that V1's paths get once it is retired: V1's own, its successor at least."""
+    headers = {} if plan.deprecation is None else v1_headers(plan.deprecation, phase)
+    return {"Link": f'<{plan.api.v2.path}>; rel="successor-version"'} | dict(headers)
 
 
 def imf_fixdate(seconds: int) -> str:

@@ -203,6 +203,22 @@ class RolloutCompleted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetirementStarted(Event):
+    """A person took V1 away. Recorded before the proxy is set: it is the intent."""
+
+    VERB: ClassVar[str] = "retire"
+    by: str
+    reason: str
+    shown: str
+    """The checklist as it was then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V1Retired(Event):
+    """V1 is out of the proxy, as every node has reported back: no rollback leads there any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRaised(Event):
     """People should look."""
 

@@ -8,6 +8,9 @@ rolled back, because V1 is still there.
 DRILLING is a rollback done on purpose: everyone is on V1 until the drill has passed. Only that leads back to the
 split; whatever else happens meanwhile ends in a rollback.
 
+RETIRING is a retirement that not every node has confirmed: only what was rolled back before it came there takes it
+back. RETIRED is the end: nothing leads out of it.
+
 Holding is no state: the engine holds by not promoting, and goes on looking.
 """
 
@@ -29,9 +32,11 @@ class State(StrEnum):
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"
     COMPLETED = "completed"
+    RETIRING = "retiring"
+    RETIRED = "retired"
 
 
-_P, _R, _H, _D, _B, _A, _C = (
+_P, _R, _H, _D, _B, _A, _C, _X = (
     State.PENDING,
     State.RUNNING,
     State.PAUSED,
@@ -39,6 +44,7 @@ _P, _R, _H, _D, _B, _A, _C = (
     State.ROLLED_BACK,
     State.ABORTED,
     State.COMPLETED,
+    State.RETIRING,
 )
 
 TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
@@ -68,6 +74,9 @@ TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
     (_B, e.Aborted): _A,
     (_C, e.RolledBack): _B,
     (_C, e.HoldEnded): _C,
+    (_C, e.RetirementStarted): _X,
+    (_X, e.V1Retired): State.RETIRED,
+    (_X, e.RolledBack): _B,
     (_A, e.RolledBack): _A,
 }
 """(state, event) -> state."""
@@ -76,6 +85,12 @@ ANYWHERE: frozenset[type[e.Event]] = frozenset(
     {e.SplitApplied, e.AlertRaised, e.AlertCleared, e.ControllerStarted, e.DriftFound}
 )
 """Facts that change no state and may be recorded in all of them."""
+
+
+FOR_GOOD = (
+    "V1 is out of the proxy, which nothing takes back; `crossfade resurrect` writes the plan of a new rollout that "
+    "brings V1 back"
+)
 
 
 def next_state(state: State, event: e.Event) -> State:
@@ -97,4 +112,6 @@ def refusal(state: State, event: type[e.Event]) -> str:
     """Return why an event can't happen in a state, and in which states it can."""
     where = sorted({origin.value for origin, kind in TRANSITIONS if kind is event})
     verb = event.VERB or event.__name__
+    if state is State.RETIRED:
+        return f"cannot {verb} a rollout that is retired: {FOR_GOOD}"
     return f"cannot {verb} a rollout that is {state.value}; it must be {' or '.join(where)}"

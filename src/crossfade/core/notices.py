@@ -254,6 +254,9 @@ class _Page:
                 self._leave(event, "the rollout is completed")
                 self.resting = True
                 self._tell(NoticeKind.COMPLETED, revision, event.at, f"is completed: {event.reason}")
+            case e.V1Retired():
+                self.resting = True
+                self._tell(NoticeKind.RETIRED, revision, event.at, "has retired V1: its paths answer 410, for good")
             case e.DrillPassed() | e.DrillFailed():
                 self._drilled(revision, event)
             case _:
@@ -480,6 +483,7 @@ _SAYS: dict[type[e.Event], NoticeKind] = {
     e.RolledBack: NoticeKind.ROLLBACK,
     e.Aborted: NoticeKind.ABORTED,
     e.RolloutCompleted: NoticeKind.COMPLETED,
+    e.V1Retired: NoticeKind.RETIRED,
 }
 
 

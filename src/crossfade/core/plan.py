@@ -302,6 +302,8 @@ class Phase:
     margin: float = 1.25
     """How many times V1's rate V2 must be shown to be below (non-inferiority)."""
     drill: DrillStep | None = None
+    retires: bool = False
+    """Whether V1 may be retired once its gates have passed; of the last phase only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +410,7 @@ class NoticeKind(StrEnum):
     RETRIED = "retried"
     ABORTED = "aborted"
     COMPLETED = "completed"
+    RETIRED = "retired"
 
     @property
     def lasts(self) -> bool:
@@ -512,6 +515,9 @@ class Plan:
         for earlier, later in zip(self.phases, self.phases[1:], strict=False):
             if not later.split.rises_from(earlier.split):
                 raise ValueError(f"the split of phase {later.name} falls below that of {earlier.name}")
+        for phase in self.phases:
+            if phase.retires and phase is not self.phases[-1]:
+                raise ValueError(f"V1 is retired after the last phase, not after {phase.name}")
         for metric in self.metrics:
             self._check_source(metric)
         known = {metric.name for metric in self.metrics}
@@ -535,6 +541,11 @@ class Plan:
         if found is None:
             raise ValueError(f"the plan has no source {name!r}")
         return found
+
+    @property
+    def retires(self) -> bool:
+        """Tell whether V1 may be retired once every gate of the last phase has passed."""
+        return self.phases[-1].retires
 
     def phase_index(self, name: str) -> int:
         """Return the index of a phase; KeyError where there is none of that name."""

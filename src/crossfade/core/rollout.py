@@ -21,6 +21,7 @@ _NEW_GENERATION = (
     e.RolledBack,
     e.Retried,
     e.Aborted,
+    e.RetirementStarted,
 )
 """After these, whatever an earlier actor asked of the proxy is out of date."""
 
@@ -70,7 +71,7 @@ class Rollout:
 
     def wanted_split(self, plan: Plan) -> Split:
         """Return the split that the proxy ought to have."""
-        if self.state in (State.RUNNING, State.PAUSED, State.COMPLETED):
+        if self.state in (State.RUNNING, State.PAUSED, State.COMPLETED, State.RETIRING, State.RETIRED):
             return plan.phases[self.phase].split
         return NOBODY
 
@@ -78,6 +79,11 @@ class Rollout:
     def wanted_killed(self) -> bool:
         """Tell whether the proxy ought to put everybody on V1, cohorts and overrides included."""
         return self.state in (State.DRILLING, State.ROLLED_BACK, State.ABORTED)
+
+    @property
+    def wanted_retired(self) -> bool:
+        """Tell whether V1 ought to be out of the proxy."""
+        return self.state in (State.RETIRING, State.RETIRED)
 
     @property
     def away(self) -> tuple[float, float | None] | None:

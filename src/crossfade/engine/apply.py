@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from crossfade.core.deprecation import v1_headers
+from crossfade.core.deprecation import gone_headers, v1_headers
 from crossfade.core.events import SplitApplied
 from crossfade.core.machine import State
 from crossfade.core.plan import Plan
@@ -21,11 +21,14 @@ def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
         split=rollout.wanted_split(plan),
         killed=rollout.wanted_killed,
         v1_headers=_v1_headers(plan, rollout),
+        retired=rollout.wanted_retired,
     )
 
 
 def _v1_headers(plan: Plan, rollout: Rollout) -> Mapping[str, str]:
     """Return what V1's answers say of its end; of a rollout that was given up, nothing: V1 stays."""
+    if rollout.wanted_retired:
+        return gone_headers(plan, rollout.phase)
     if plan.deprecation is None or rollout.state is State.ABORTED:
         return {}
     return v1_headers(plan.deprecation, rollout.phase)
@@ -60,18 +63,22 @@ def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation:
     """Return how what the nodes report differs from what is wanted.
 
     A kill that was thrown under `rollback_generation` (the latest rollback recorded) or before is an old one of ours.
-    A later one counts even where the node has users on V2 again: who raised them did not know of it.
+    A later one counts even where the node has users on V2 again: who raised them did not know of it. Where V1 is
+    retired, as it ought to be, it has moved nobody.
     """
     differing, unreachable, killed, generations = [], [], [], []
     for node in nodes:
         if node.state is None:
             unreachable.append((node.node, node.error or "does not answer"))
             continue
-        thrown = node.rolled_back > rollback_generation
+        retired = node.state.retired and wanted.retired
+        thrown = node.rolled_back > rollback_generation and not retired
         if thrown:
             killed.append(node.node)
         if node.state.generation > wanted.generation:
             generations.append(node.state.generation)
+        elif not thrown and node.state.retired != wanted.retired:
+            differing.append((node.node, f"V1 is {'retired' if node.state.retired else 'not retired'}"))
         elif not thrown and (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
             differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
         elif not thrown and node.state.v1_headers != wanted.v1_headers:

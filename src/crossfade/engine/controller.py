@@ -28,6 +28,7 @@ from crossfade.core.decide import (
     Promote,
     RaiseAlert,
     RollBack,
+    why_not_retire,
 )
 from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
@@ -571,7 +572,11 @@ class Controller:
             if self._rollbacks != before:
                 await roll_back([self._parts.switch], self.rollout.generation, self._parts.clock)
         if self._rollbacks == before and self.rollout.applied_generation != wanted.generation:
-            await self._journal.record(applied)
+            await self._journal.record(applied, *self._retired_by(applied))
+
+    def _retired_by(self, applied: e.SplitApplied) -> tuple[e.Event, ...]:
+        """Return the fact that V1 is retired, where that is what was applied."""
+        return (e.V1Retired(at=applied.at),) if self.rollout.state is State.RETIRING else ()
 
     async def _look_who_is_later(self) -> None:
         self.nodes = await self._parts.proxy.observe()
@@ -701,6 +706,8 @@ class Controller:
             with self.span("roll back", trigger=command.trigger, reason=command.reason, by=by) as span:
                 report = await roll_back([self._parts.switch], generation, self._parts.clock)
                 span.tell(took_s=report.took_s, complete=report.complete)
+            if report.retired:
+                return report  # it has moved nobody
             fact = e.RolledBack(
                 at=self._now(),
                 reason=command.reason,
@@ -793,6 +800,43 @@ class Controller:
             return self.rollout
 
     @_traced
+    async def retire(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
+        """Take V1 out of the proxy: the one step that no rollback undoes. Returns once every node has confirmed.
+
+        Raises ConflictError, and changes nothing, where the plan doesn't say so, the rollout is not completed, or a
+        gate of its last phase does not pass now. What the proxy did not confirm stands, and is set as soon as it
+        answers: ProxyError or UnreachableError.
+        """
+        async with self._acting:
+            self._must_not_be_fenced()
+            self._must_be_at(revision)
+            if not self.plan.retires:
+                raise ConflictError("the plan doesn't say so: its last phase has no `then: retire v1`")
+            self._must_allow(e.RetirementStarted)
+            before, now = self._rollbacks, self._now()
+            shown = await self._shown_for_retirement(now)
+            await self._journal.record(e.RetirementStarted(at=now, by=by, reason=reason, shown=shown))
+            if self._rollbacks == before:
+                await self._assert_wanted()
+            return self.rollout
+
+    async def _shown_for_retirement(self, now: float) -> str:
+        """Return the checklist as it is now; raise ConflictError where something is against retiring V1."""
+        if self.rollout.applied_generation != self.rollout.generation:
+            raise ConflictError("not yet: the proxy has not confirmed the split; see `crossfade status`")
+        self._absorb(self._closed_ticks())
+        ready = await self._parts.switch.ready()
+        due = now - self._parts.telemetry.lateness_s * self._speed
+        around = Surroundings(rollback_ready=ready)
+        look = Look(at=now, due=due, revision=self.rollout.revision, tick=None, around=around)
+        _, decision = decide_look(self.plan, self.rollout, self._evidence, look, reader=self._reader)
+        if decision.commands:
+            raise ConflictError(f"not now: {decision.reason}")
+        if unmet := why_not_retire(decision.gates):
+            raise ConflictError(f"V1 can't be retired yet: {unmet}")
+        return "; ".join(f"{gate.text}: {gate.evidence}" for gate in decision.gates)
+
+    @_traced
     async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
         """Put everybody on V1 now. Waits for nothing; allowed in every state before V1 is retired.
 
@@ -801,6 +845,8 @@ class Controller:
         self._must_be_at(revision)
         self._must_allow(e.RolledBack)
         report = await self._roll_back_now(RollBack(trigger="person", reason=reason or "by hand"), by=by)
+        if report.retired:
+            raise ConflictError(report.sentence)
         if not report.complete:
             raise ProxyError(f"the rollback stands and will be set as soon as the proxy answers, but {report.sentence}")
         return self.rollout

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crossfade.core.machine import FOR_GOOD
 from crossfade.ports import Clock, NodeState, RollbackSwitch
 
 DEADLINE_S = 10.0
@@ -32,6 +33,11 @@ class RollbackReport:
         """Tell whether every node reported back that everyone is on V1, with nothing left undone."""
         return bool(self.nodes) and not self.errors and all(_on_v1(n) and not n.error for n in self.nodes)
 
+    @property
+    def retired(self) -> bool:
+        """Tell whether a node refused because V1 is retired there."""
+        return any(n.state is not None and n.state.retired for n in self.nodes)
+
     def outcomes(self) -> dict[str, str]:
         """Return what each node said: `v1`, and what went wrong."""
         said = {
@@ -43,6 +49,8 @@ class RollbackReport:
     def sentence(self) -> str:
         """Return what was done, for people."""
         lines = [f"{node}: {outcome}" for node, outcome in self.outcomes().items()]
+        if self.retired:
+            return "\n".join([f"nothing can be rolled back: {FOR_GOOD}", *lines])
         head = "everyone is on V1" if self.complete else "NOT CONFIRMED everywhere that everyone is on V1"
         return "\n".join([f"{head} (took {self.took_s * 1000:.0f} ms)", *lines])
 

@@ -71,33 +71,44 @@ class FakeProxy:
                 self.file = wanted
             raise ProxyUnreachableError("the proxy did not answer")
         self._refuse_stale(self.memory, wanted)
+        retired = self.memory.retired
         if self.faults.refuse:
             raise ProxyRefusedError(self.faults.refuse)
         if self.faults.forget and self.memory != wanted:
             raise ReadBackError(f"the proxy was set to {wanted} and reads {self.memory}")
         thrown, falls = self._thrown, _rises_nowhere(self.memory, wanted)
         if falls:
-            self.file = wanted
+            self._write(wanted)
         await self.between("the memory is set")
         if not self.answers:
             raise ProxyUnreachableError("the proxy does not answer any more")
-        self._set(wanted)
+        self._set(replace(wanted, retired=wanted.retired or self.memory.retired))
         await self.between("it is read back")
-        self._yield_to_others(thrown, wanted)
+        self._yield_to_others(thrown, wanted, retired=retired)
         if not self.answers or self.memory != wanted:
             raise ReadBackError(f"the proxy was set to {wanted} and reads {self.memory}")
-        self.file = wanted
+        self._write(wanted)
         if not falls:
             await self.between("the file is known to be the last")
-            self._yield_to_others(thrown, wanted)
+            self._yield_to_others(thrown, wanted, retired=retired)
         return await self.observe()
 
-    def _yield_to_others(self, thrown: int, wanted: ProxyState) -> None:
-        """Take a raise back where a switch was thrown or a later generation acted while it was being made."""
+    def _write(self, state: ProxyState) -> None:
+        """Replace the file, which says for good that V1 is retired."""
+        self.file = replace(state, retired=state.retired or self.file.retired)
+
+    def _yield_to_others(self, thrown: int, wanted: ProxyState, *, retired: bool) -> None:
+        """Take a raise back where a switch was thrown or a later generation acted while it was being made.
+
+        `retired` says whether V1 was so before: then nobody was moved.
+        """
         if self._thrown == thrown and self.memory.generation <= wanted.generation:
             return
+        if retired or (wanted.retired and self.memory.generation > wanted.generation):
+            raise StaleGenerationError(f"somebody acted while generation {wanted.generation} was being applied")
         if not wanted.killed:
-            self.file = replace(self.memory, killed=True, split=_nobody(self.memory.split))
+            kept = self.memory.retired and not wanted.retired  # by somebody else, meanwhile
+            self.file = replace(self.memory, killed=True, split=_nobody(self.memory.split), retired=kept)
             self._set(self.file)
         raise StaleGenerationError(f"somebody acted while generation {wanted.generation} was being applied")
 
@@ -120,6 +131,8 @@ class FakeProxy:
 
     def throw_switch(self, generation: int | None) -> NodeState:
         """Put everyone on V1 as `FakeRollback` does."""
+        if self.file.retired or self.memory.retired:
+            return replace(self._node_state(), reachable=self.answers, error="V1 is retired; nothing was changed")
         at = max(self.memory.generation, self.file.generation, generation or 0)
         outdated = at if generation is not None else max(self.memory.generation, self.file.generation) + 1
         self.rolled_back = max(self.rolled_back, outdated)
@@ -150,6 +163,8 @@ class FakeProxy:
     def version_of(self, user: str) -> Version:
         """Return the version that serves a user now."""
         state, cohort = self.memory, self._rule.cohort_of(user)
+        if state.retired:
+            return Version.V2
         return assign(user, salt=self._rule.salt, split=state.split, cohort=cohort, killed=state.killed).version
 
     @property
@@ -164,7 +179,9 @@ class FakeProxy:
     def _refuse_stale(self, current: ProxyState, wanted: ProxyState) -> None:
         if current.generation > wanted.generation:
             raise StaleGenerationError(f"the proxy carries generation {current.generation}, not {wanted.generation}")
-        if not wanted.killed and self.rolled_back >= wanted.generation:
+        if current.retired and not wanted.retired:
+            raise ProxyRefusedError("V1 is retired at this proxy, and nothing brings it back there")
+        if not wanted.killed and not current.retired and self.rolled_back >= wanted.generation:
             raise StaleGenerationError(f"a rollback was thrown under generation {self.rolled_back}")
 
 
@@ -188,6 +205,8 @@ def _nobody(split: Split) -> Split:
 
 
 def _rises_nowhere(old: ProxyState, new: ProxyState) -> bool:
+    if new.retired and not old.retired:
+        return False
     before = NOBODY if old.killed else old.split
     after = NOBODY if new.killed else new.split
     return before.rises_from(after)

@@ -29,6 +29,8 @@ from crossfade.adapters.haproxy.render import (
     GENERATION,
     INT_MAP,
     KILL,
+    RETIRED,
+    RETIRED_MAP,
     ROLLBACKS,
     ROLLED_BACK,
     WATCHED,
@@ -48,12 +50,14 @@ from crossfade.adapters.haproxy.state import (
     floor,
     initial,
     read_files,
+    read_retired,
     rises,
     rolled_back,
     share_keys,
     steps,
     write_atomically,
     write_files,
+    write_retired,
 )
 from crossfade.core.plan import Plan
 from crossfade.errors import (
@@ -250,15 +254,17 @@ class HaproxyProxy:
             try:
                 found = read_files(self._directory)
                 ints = {**base.ints, **{key: value for key, value in found.ints.items() if key in base.ints}}
-                found = Maps(ints=ints, headers={**base.headers, **found.headers})
+                found = Maps(ints=ints, headers={**base.headers, **found.headers}, retired=found.retired)
                 decode(found)
                 found = self._with_switches(found, thrown)
             except FileNotFoundError:
                 found = base
             except ReadBackError as error:
                 _log.error("the proxy's state files are damaged: everyone is put on V1 (%s)", error)
-                found = Maps(ints={**base.ints, KILL: 1}, headers=base.headers)
+                found = Maps(ints={**base.ints, KILL: 1}, headers=base.headers, retired=self._retired_on_disk())
             write_files(self._directory, found)
+            if not found.retired:
+                write_retired(self._directory, retired=False)  # there, and readable
         except OSError as error:
             raise ProxyRefusedError(
                 f"the proxy's directory {self._directory} can't be used: {error.strerror or error}"
@@ -266,12 +272,19 @@ class HaproxyProxy:
 
     def _with_switches(self, found: Maps, thrown: Maps | None) -> Maps:
         """Return the state on disk with everyone on V1 where a proxy has put them there and could not write it."""
+        if found.retired:
+            return found  # whoever threw one has moved nobody
         if thrown is not None:
             return _heeding(found, thrown)
         if self._plan.unattended.rollback and died_alone(self._directory / LOG):
             _log.error("the proxy had found itself without a controller when it ended: everyone is put on V1")
             return rolled_back(found, None, by_itself=True)
         return found
+
+    def _retired_on_disk(self) -> bool:
+        with suppress(ReadBackError):
+            return read_retired(self._directory)
+        return False
 
     async def _thrown(self) -> Maps | None:
         with suppress(CrossfadeError):
@@ -429,10 +442,17 @@ class HaproxyProxy:
 
     async def _yield_to_others(self, old: Maps, now: Maps, new: Maps) -> None:
         """Where someone acted while we did, take back what we may have raised and raise StaleGenerationError."""
+        if old.retired or (new.retired and now.generation > new.generation):
+            if now.generation <= new.generation:
+                return  # whoever threw a switch has moved nobody
+            raise StaleGenerationError(f"generation {now.generation} acted while {new.generation} was being applied")
         # a switch kills first and counts then
         thrown = now.ints.get(ROLLBACKS) != old.ints.get(ROLLBACKS) or (now.killed and not new.killed)
         if not thrown and now.generation <= new.generation:
             return
+        if new.retired:
+            await self._runtime.set([(RETIRED_MAP, RETIRED, "0")])
+            write_retired(self._directory, retired=False)
         if not new.killed:
             zero = {**now.ints, KILL: 1, **dict.fromkeys(share_keys(now.ints), 0)}
             await self._runtime.set([(INT_MAP, KILL, "1"), *((INT_MAP, key, "0") for key in share_keys(now.ints))])
@@ -461,7 +481,7 @@ def _encoded(wanted: ProxyState, cohorts: tuple[str, ...], old: Maps) -> Maps:
 
 def _heeding(state: Maps, other: Maps) -> Maps:
     """Return `state` with everyone on V1 where `other` knows of a switch that `state` doesn't; else `state` itself."""
-    if other.ints.get(ROLLBACKS, 0) <= state.ints.get(ROLLBACKS, 0):
+    if state.retired or other.ints.get(ROLLBACKS, 0) <= state.ints.get(ROLLBACKS, 0):
         return state
     thrown = {key: other.ints[key] for key in (*THROWN, GENERATION) if key in other.ints}
     nobody = dict.fromkeys(share_keys(state.ints), 0)
@@ -473,7 +493,9 @@ def _refuse_stale(old: Maps, wanted: ProxyState) -> None:
         raise StaleGenerationError(
             f"the proxy carries generation {old.generation}; {wanted.generation} is outdated and must stop acting"
         )
-    if not wanted.killed and old.ints.get(ROLLED_BACK, -1) >= wanted.generation:
+    if old.retired and not wanted.retired:
+        raise ProxyRefusedError("V1 is retired at this proxy, and nothing brings it back there")
+    if not wanted.killed and not old.retired and old.ints.get(ROLLED_BACK, -1) >= wanted.generation:
         raise StaleGenerationError(
             f"everyone was put on V1 by a rollback: generation {wanted.generation} is outdated, "
             f"only one after {old.ints[ROLLED_BACK]} may raise again"

@@ -25,6 +25,8 @@ CONFIG = "haproxy.cfg"
 INT_MAP = "int.map"
 HEADER_MAP = "hdr.map"
 COHORT_MAP = "cohort.map"
+RETIRED_MAP = "retired.map"
+"""Apart from the integers, so that whoever writes those, however late, can't bring V1 back."""
 RUNTIME_SOCKET = "haproxy.sock"
 FALLBACK_SOCKET = "fallback.sock"
 ATTENDED_SOCKET = "attended.sock"
@@ -37,6 +39,7 @@ GENERATION = "generation"
 KILL = "kill"
 HEADERS = "headers"
 SPLIT = "split"
+RETIRED = "retired"
 ROLLED_BACK = "rolled-back"
 """The last generation that may not raise any more, because a rollback switch was thrown; -1 where none was."""
 ROLLBACKS = "rollbacks"
@@ -62,6 +65,7 @@ _PROBLEMS = {
 # (1616) and big enough to lift any negative hash but the lowest few above 0, which the last addition does.
 _SIGN = f"and({-(2**63)}),div({-(2**63)})"
 _BUCKET = f"var(txn.hash,0),{_SIGN},mul({2**63 - 4192}),add(txn.hash),mod(10000),add(10000),mod(10000)"
+_RETIRED_ACL = f"  acl retired str({RETIRED}),map_str_int({RETIRED_MAP},0) -m int 1"
 _LOG_BYTES_MAX = 2048
 _FACTS_BYTES_MAX = 400  # x3 url-encoded, with region and client x3, stays below the line's limit
 _NAME_BYTES_MAX = 64
@@ -172,6 +176,11 @@ def _checked(what: str, value: str, pattern: re.Pattern[str], allowed: str) -> s
     return value
 
 
+def _problem(status: int, title: str, detail: str) -> str:
+    text = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
+    return f"status {status} content-type application/problem+json string '{text}'"
+
+
 def _address(what: str, value: str) -> str:
     match = _ADDRESS.fullmatch(value)
     if match is None or int(match[2]) > 65535:
@@ -236,8 +245,7 @@ def _defaults(tuning: Tuning) -> list[str]:
         f"  timeout http-keep-alive {_ms(tuning.keep_alive_s)}",
     ]
     for status, (title, detail) in _PROBLEMS.items():
-        text = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
-        lines.append(f"  http-error status {status} content-type application/problem+json string '{text}'")
+        lines.append(f"  http-error {_problem(status, title, detail)}")
     return [*lines, ""]
 
 
@@ -273,7 +281,10 @@ def _alone_rules(unattended: Unattended) -> list[str]:
     values = {BY_ITSELF: outdated, ROLLED_BACK: outdated, ROLLBACKS: count, KILL: "1"}  # the kill ends the condition
     return [
         f"  acl alone nbsrv({WATCHED}) eq 0",
-        *(f"  http-request set-map({INT_MAP}) {key} {value} if alone !killed" for key, value in values.items()),
+        *(
+            f"  http-request set-map({INT_MAP}) {key} {value} if alone !killed !retired"
+            for key, value in values.items()
+        ),
     ]
 
 
@@ -356,10 +367,11 @@ def _everyone_has_a_key(plan: Plan) -> bool:
 
 def _switching_rules(plan: Plan) -> list[str]:
     """Return the rules that choose the backend; no key and a full share only meet where the last rule is needed."""
-    rules = ["  use_backend v2 if below !killed api"]
+    gone = "  use_backend v1 if { var(txn.asked) -m found } retired"
+    rules = [gone, "  use_backend v2 if below !killed api"]
     if not plan.assignment.cohorts or not _everyone_has_a_key(plan):
         rules.append("  use_backend v2 if { var(txn.share) -m int ge 10000 } !killed api")
-    return [*rules, "  default_backend v1", ""]
+    return [*rules, "  use_backend v2 if retired api", "  default_backend v1", ""]
 
 
 def _override_rules(secret: str) -> tuple[list[str], list[str]]:
@@ -398,6 +410,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
     ]  # fmt: skip
     acls = [
         f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
+        _RETIRED_ACL,
         f"  acl below {_BUCKET},sub(txn.share) -m int lt 0",
         *_within("api", plan.api.entry, *roots(plan.api)),
         *_v1s_own(plan.api),
@@ -480,6 +493,9 @@ def _v1(api: Api) -> list[str]:
     lines = [
         "backend v1",
         "  retries 3",
+        _RETIRED_ACL,
+        f"  http-request return {_problem(410, 'Gone', 'this version of the API was retired; see the Link header')} "
+        "if retired",
         *(["  balance roundrobin"] if several else []),
         *_rewrites(api, api.v1.path, root, other),
         "  http-request set-log-level silent if !own !other",  # no part of the migration: unchanged and not reported
@@ -491,6 +507,8 @@ def _v1(api: Api) -> list[str]:
         value = f"str({name}),map({HEADER_MAP})"
         action = "add-header" if name == "Link" else "set-header"  # V1 may have links of its own, such as to pages
         lines.append(f"  http-response {action} {name} %[{value},b64dec] if {{ {value} -m len gt 1 }}")
+        of_gone = f"if {{ status 410 }} retired {{ {value} -m len gt 1 }}"
+        lines.append(f"  http-after-response set-header {name} %[{value},b64dec] {of_gone}")
     checks = " check inter 1s fall 2 rise 1" if several else ""
     return [*lines, *_servers(api.v1.upstreams, "v1", checks), ""]
 
@@ -520,4 +538,10 @@ def _v2(api: Api) -> list[str]:
 
 def _fallback() -> list[str]:
     """Return the hop that brings V2's unreachable requests to V1, which undoes the rewriting; it logs nothing."""
-    return ["frontend fallback", f"  bind unix@{FALLBACK_SOCKET} mode 600", "  default_backend v1"]
+    return [
+        "frontend fallback",
+        f"  bind unix@{FALLBACK_SOCKET} mode 600",
+        _RETIRED_ACL,
+        f"  http-request return {_problem(503, *_PROBLEMS[503])} if retired",
+        "  default_backend v1",
+    ]

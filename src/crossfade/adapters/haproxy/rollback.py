@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from crossfade.adapters.haproxy.render import GENERATION, HEADERS, INT_MAP, KILL, ROLLBACKS, ROLLED_BACK, SPLIT
@@ -12,6 +13,7 @@ from crossfade.adapters.haproxy.state import (
     Maps,
     decode,
     read_files,
+    read_retired,
     rolled_back,
     share_keys,
     write_files,
@@ -20,6 +22,7 @@ from crossfade.errors import CrossfadeError, ProxyError, ProxyUnreachableError, 
 from crossfade.ports import NodeState, ProxyState
 
 _FILE_S = 0.25  # a disk that hangs must not keep users on V2
+_RETIRED = "V1 is retired; nothing was changed"
 _ATTEMPTS = 5  # against an apply that is raising at the same time
 
 
@@ -38,6 +41,8 @@ class HaproxyRollback:
     async def rollback(self, generation: int | None = None) -> Sequence[NodeState]:
         """Put everyone on V1 now and read it back; see `ports.RollbackSwitch`."""
         before = _on_disk(self._directory)
+        if before.retired:
+            return [NodeState(node=self._node, reachable=True, state=_state(before), error=_RETIRED)]
         file_error = await self._write(rolled_back(before, generation))
         try:
             after = await self._set(generation)
@@ -51,7 +56,8 @@ class HaproxyRollback:
             return [self._unreachable(rolled_back(before, generation), error)]
         # a raise that was under way may have written its file after ours
         file_error = await self._write(after)
-        return [NodeState(node=self._node, reachable=True, state=_state(after), error=file_error)]
+        told = _RETIRED if after.retired else file_error
+        return [NodeState(node=self._node, reachable=True, state=_state(after), error=told)]
 
     async def ready(self) -> bool:
         """Tell whether a rollback would be answered now; see `ports.RollbackSwitch`."""
@@ -93,14 +99,24 @@ class HaproxyRollback:
         """Set the memory until it reads as rolled back, and return it."""
         # said before anything is asked: this alone puts everyone on V1
         await self._runtime.do(f"set map {INT_MAP} {KILL} 1")
-        goal = rolled_back(await self._runtime.maps(), generation)
+        found = await self._runtime.maps()
+        if found.retired:
+            return await self._let_go()
+        goal = rolled_back(found, generation)
         keys = [ROLLBACKS, ROLLED_BACK, GENERATION, *share_keys(goal.ints)]
         for _ in range(_ATTEMPTS):
             await self._runtime.set([(INT_MAP, key, str(goal.ints[key])) for key in (KILL, *keys)])
             now = await self._runtime.maps()
+            if now.retired:
+                return await self._let_go()
             if all(now.ints.get(key) == goal.ints[key] for key in (KILL, *keys)):
                 return now
         raise ReadBackError(f"the proxy at {self._directory} does not keep the rollback: {dict(now.ints)}")
+
+    async def _let_go(self) -> Maps:
+        """End our kill, which moves nobody where V1 has just been retired."""
+        await self._runtime.do(f"set map {INT_MAP} {KILL} 0")
+        return await self._runtime.maps()
 
 
 def _state(maps: Maps) -> ProxyState | None:
@@ -115,4 +131,7 @@ def _on_disk(directory: Path) -> Maps:
     try:
         return read_files(directory)
     except (OSError, ReadBackError):
-        return Maps(ints={GENERATION: 0, HEADERS: 0, SPLIT: 0}, headers={})
+        retired = False
+        with suppress(OSError, ReadBackError):
+            retired = read_retired(directory)
+        return Maps(ints={GENERATION: 0, HEADERS: 0, SPLIT: 0}, headers={}, retired=retired)

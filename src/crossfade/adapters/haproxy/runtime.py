@@ -13,8 +13,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfade.adapters.haproxy.render import COHORT_MAP, HEADER_MAP, INT_MAP, RUNTIME_SOCKET
-from crossfade.adapters.haproxy.state import Maps, parse_ints, parse_pairs
+from crossfade.adapters.haproxy.render import COHORT_MAP, HEADER_MAP, INT_MAP, RETIRED_MAP, RUNTIME_SOCKET
+from crossfade.adapters.haproxy.state import Maps, parse_ints, parse_pairs, parse_retired
 from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError
 
 PID = "haproxy.pid"
@@ -74,9 +74,12 @@ class Runtime:
 
     async def maps(self) -> Maps:
         """Return the state maps as the proxy has them in memory."""
-        ints = _without_addresses(await self.ask(f"show map {INT_MAP}"))
-        headers = _without_addresses(await self.ask(f"show map {HEADER_MAP}"))
-        return Maps(ints=parse_ints(ints, INT_MAP), headers=parse_pairs(headers, HEADER_MAP))
+        ints = parse_ints(_without_addresses(await self.ask(f"show map {INT_MAP}")), INT_MAP)
+        headers = parse_pairs(_without_addresses(await self.ask(f"show map {HEADER_MAP}")), HEADER_MAP)
+        answer = await self.ask(f"show map {RETIRED_MAP}")
+        known = not answer.startswith("Unknown map")  # to a proxy that an earlier version of ours has started
+        retired = known and parse_retired(_without_addresses(answer))
+        return Maps(ints=ints, headers=headers, retired=retired)
 
     async def set(self, steps: Sequence[tuple[str, str, str]]) -> None:
         """Set map entries one after the other, in order."""

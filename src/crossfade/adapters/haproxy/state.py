@@ -20,6 +20,8 @@ from crossfade.adapters.haproxy.render import (
     HEADERS,
     INT_MAP,
     KILL,
+    RETIRED,
+    RETIRED_MAP,
     ROLLBACKS,
     ROLLED_BACK,
     SPLIT,
@@ -38,10 +40,12 @@ _INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maps:
-    """The content of both maps."""
+    """The content of the maps."""
 
     ints: Mapping[str, int] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    retired: bool = False
+    """V1 is given nothing, whatever the integers say."""
 
     @property
     def generation(self) -> int:
@@ -90,7 +94,7 @@ def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int]) ->
     for name in cohorts:
         ints[f"{SPLIT}.{name}"] = state.split.share_of(name)
         ints[f"own.{name}"] = int(name in state.split.cohorts)
-    return Maps(ints=ints, headers=_encode_headers(state.v1_headers))
+    return Maps(ints=ints, headers=_encode_headers(state.v1_headers), retired=state.retired)
 
 
 def _encode_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -124,6 +128,7 @@ def decode(maps: Maps) -> ProxyState:
             split=Split(everyone=maps.ints[SPLIT], cohorts=cohorts),
             killed=maps.killed,
             v1_headers=headers,
+            retired=maps.retired,
         )
     except (KeyError, ValueError, binascii.Error) as error:
         raise ReadBackError(f"the proxy's maps make no state ({error!r}): {dict(maps.ints)}") from error
@@ -135,19 +140,19 @@ def floor(old: Maps, new: Maps) -> Maps:
     kill = {KILL: int(old.killed or new.killed)}
     if kill[KILL]:
         shares = {key: min(old.ints.get(key, 0), new.ints[key]) for key in shares}
-    return Maps(ints={**new.ints, **shares, **kill}, headers=new.headers)
+    return Maps(ints={**new.ints, **shares, **kill}, headers=new.headers, retired=old.retired)
 
 
 def rises(old: Maps, new: Maps) -> bool:
-    """Tell whether V2's share rises for anyone."""
-    return any(new.share(key) > old.share(key) for key in share_keys(new.ints))
+    """Tell whether V2's share rises for anyone, or V1 is retired."""
+    return (new.retired and not old.retired) or any(new.share(key) > old.share(key) for key in share_keys(new.ints))
 
 
 def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
     """Return (map, key, value) in the order in which memory is set: no prefix puts more on V2 than old or new.
 
     The generation comes first, so that an actor with an earlier one notices; then what lowers, then headers,
-    what raises, and an end of the kill last.
+    what raises, and an end of the kill; that V1 is retired last. Nothing here brings it back.
     """
     ints = {key: value for key, value in new.ints.items() if key not in THROWN}
     rank = {GENERATION: 0, KILL: 1 if new.killed else 9}
@@ -163,6 +168,7 @@ def steps(old: Maps, new: Maps) -> list[tuple[str, str, str]]:
         *((INT_MAP, key, str(ints[key])) for key in lowering),
         *((HEADER_MAP, name, value) for name, value in new.headers.items()),
         *((INT_MAP, key, str(ints[key])) for key in raising),
+        *([(RETIRED_MAP, RETIRED, "1")] if new.retired and not old.retired else []),
     ]
 
 
@@ -183,7 +189,7 @@ def rolled_back(old: Maps, generation: int | None, *, by_itself: bool = False) -
         ROLLBACKS: old.ints.get(ROLLBACKS, 0) + 1,
         BY_ITSELF: outdated if by_itself else old.ints.get(BY_ITSELF, -1),
     }
-    return Maps(ints=ints, headers=old.headers)
+    return Maps(ints=ints, headers=old.headers, retired=old.retired)
 
 
 def render_ints(ints: Mapping[str, int]) -> str:
@@ -218,17 +224,43 @@ def parse_ints(text: str, what: str) -> dict[str, int]:
         raise ReadBackError(f"{what}: {error}") from error
 
 
+def parse_retired(text: str) -> bool:
+    """Return whether the map says that V1 is retired; raises ReadBackError where it says nothing."""
+    said = parse_pairs(text, RETIRED_MAP).get(RETIRED)
+    if said not in {"0", "1"}:
+        raise ReadBackError(f"{RETIRED_MAP} does not say whether V1 is retired: {text!r}")
+    return said == "1"
+
+
+def read_retired(directory: Path) -> bool:
+    """Return whether V1 is retired by the file; without one it never was. Raises as `read_files`."""
+    try:
+        return parse_retired((directory / RETIRED_MAP).read_text())
+    except FileNotFoundError:
+        return False
+    except UnicodeDecodeError as error:
+        raise ReadBackError(f"{RETIRED_MAP} in {directory} is no text: {error}") from error
+
+
+def write_retired(directory: Path, *, retired: bool) -> None:
+    """Say on disk whether V1 is retired; raises OSError."""
+    write_atomically(directory / RETIRED_MAP, f"{RETIRED} {int(retired)}\n")
+
+
 def read_files(directory: Path) -> Maps:
     """Return the maps on disk; raises ReadBackError where they are damaged and OSError where they can't be read."""
     try:
         ints, headers = (directory / INT_MAP).read_text(), (directory / HEADER_MAP).read_text()
     except UnicodeDecodeError as error:
         raise ReadBackError(f"a map in {directory} is no text: {error}") from error
-    return Maps(ints=parse_ints(ints, INT_MAP), headers=parse_pairs(headers, HEADER_MAP))
+    retired = read_retired(directory)
+    return Maps(ints=parse_ints(ints, INT_MAP), headers=parse_pairs(headers, HEADER_MAP), retired=retired)
 
 
 def write_files(directory: Path, maps: Maps) -> None:
-    """Replace both maps on disk where they differ, the deciding one last; raises OSError."""
+    """Replace the maps on disk where they differ, the deciding one last; raises OSError. Nothing brings V1 back."""
+    if maps.retired:
+        write_retired(directory, retired=True)
     write_atomically(directory / HEADER_MAP, render_headers(maps.headers))
     write_atomically(directory / INT_MAP, render_ints(maps.ints))
 

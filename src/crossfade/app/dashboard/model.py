@@ -35,6 +35,8 @@ STATES = {
     "paused": "paused",
     "rolled_back": "rolled back",
     "completed": "completed",
+    "retiring": "V1 is being retired",
+    "retired": "V1 is retired",
     "aborted": "aborted",
 }
 

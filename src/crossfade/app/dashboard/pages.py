@@ -69,7 +69,9 @@ def _show(template: str, caller: Caller, **values: Any) -> HTMLResponse:
 def _show_one(carried: Carried, template: str, caller: Caller, **values: Any) -> HTMLResponse:
     """Return a page of a rollout."""
     head = model.head(carried.controller, carried.clock.now())
-    may = {"act": caller.role.covers(Role.OPERATOR), "abort": caller.role.covers(Role.ADMIN)}
+    admin = caller.role.covers(Role.ADMIN)
+    retires = admin and carried.controller.plan.retires
+    may = {"act": caller.role.covers(Role.OPERATOR), "abort": admin, "retire": retires}
     return _show(template, caller, head=head, may=may, **values)
 
 

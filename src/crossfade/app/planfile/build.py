@@ -64,6 +64,7 @@ CONFIDENCE_KEYS = ("false_rollback", "false_promotion", "burst_tolerance")
 UNATTENDED_KEYS = ("after", "then")
 _ADDED = {
     "drill": None,
+    "retires": False,
     "load": None,
     "contract": None,
     "mirror": None,

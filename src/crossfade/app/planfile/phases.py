@@ -8,7 +8,7 @@ from crossfade.app.planfile.fields import Field, Section, suggest
 from crossfade.app.planfile.gates import inherit, read_gates
 from crossfade.app.planfile.shares import EVERYONE_ELSE
 from crossfade.app.planfile.source import Entries
-from crossfade.core.plan import DRILL_WITHIN_S, DrillStep, Gate, Phase
+from crossfade.core.plan import DRILL_WITHIN_S, DrillStep, Gate, GateKind, Phase
 from crossfade.core.split import BUCKETS, Split
 from crossfade.core.words import duration, percent
 
@@ -17,13 +17,16 @@ DRILL_KEYS = ("after", "within", "v1 capacity")
 _DRILL_EXAMPLE = "{after: 1d, within: 60s}"
 _EXAMPLE = "{name: canary, split: 5%, soak: 1w}"
 DEFAULT_MARGIN = 1.25
+RETIRE = "retire v1"
+_WANTED = {GateKind.NO_V1_REQUESTS: "no v1 requests for 1d", GateKind.APPROVED: "approved by a person"}
+"""Gates of a phase after which V1 may be retired, each with an example."""
 _ROOM = 0.25
 """By how much `users: about 100` may differ from what the split makes."""
 
 
 def read_phases(field_: Field | None, context: Context) -> tuple[Phase, ...]:
     """Return the phases, those with mistakes left out, in the order written."""
-    found: list[Phase] = []
+    found: list[tuple[Phase, Section]] = []
     seen: dict[str, int] = {}
     for item in field_.items(_EXAMPLE) if field_ else ():
         section = item.section(PHASE_KEYS, _EXAMPLE)
@@ -31,8 +34,9 @@ def read_phases(field_: Field | None, context: Context) -> tuple[Phase, ...]:
             continue
         phase = _read_phase(section, context, seen)
         if phase is not None:
-            found.append(phase)
-    return tuple(found)
+            found.append((phase, section))
+    _check_retirement(found)
+    return tuple(phase for phase, _ in found)
 
 
 def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Phase | None:
@@ -46,7 +50,7 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
     gates = inherit(context.inherited, own)
     soak = _soak(section, gates, context, own)
     drill = _drill(section, aimed, soak)
-    _then(section)
+    retires = _then(section)
     for gate in own:
         context.given_by.setdefault(gate.text, name or "?")
     context.inherited = gates
@@ -55,7 +59,15 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
     if name is None or soak is None or aimed is None:
         return None
     return Phase(
-        name=name, split=aimed, target=target, soak_s=soak, gates=gates, own_gates=own, margin=margin, drill=drill
+        name=name,
+        split=aimed,
+        target=target,
+        soak_s=soak,
+        gates=gates,
+        own_gates=own,
+        margin=margin,
+        drill=drill,
+        retires=retires,
     )
 
 
@@ -222,6 +234,27 @@ def _drill(section: Section, split: Split | None, soak: float | None) -> DrillSt
     return DrillStep(after_s=after, within_s=within, v1_capacity=capacity)
 
 
-def _then(section: Section) -> None:
-    if value := section.get("then"):
-        value.problem("`then` is not offered by this version; remove it, and retire V1 by hand after the last phase")
+def _then(section: Section) -> bool:
+    """Tell whether V1 may be retired after this phase."""
+    value = section.get("then")
+    text = value.text() if value else None
+    if value is None or text is None:
+        return False
+    if " ".join(text.lower().split()) != RETIRE:
+        value.problem(f"{text!r} is nothing that can follow a phase; write `then: {RETIRE}`, or leave it out")
+        return False
+    return True
+
+
+def _check_retirement(phases: list[tuple[Phase, Section]]) -> None:
+    """Note where V1 would be retired before the last phase, or without the gates that it wants."""
+    for phase, section in phases:
+        if not phase.retires:
+            continue
+        value = section.values["then"]
+        if phase is not phases[-1][0]:
+            value.problem(f"V1 is retired after the last phase, which {phase.name} is not")
+            continue
+        for kind, example in _WANTED.items():
+            if all(gate.kind is not kind for gate in phase.gates):
+                value.problem(f"no rollback undoes it, so this phase wants the gate `{example}` too")

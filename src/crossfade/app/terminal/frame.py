@@ -99,7 +99,7 @@ def _phases(view: View) -> Text:
     ahead = status["now"] + left
     told: list[str | tuple[str, str]] = [" "]
     for phase in view.phases:
-        if phase["place"] == "past" or status["state"] == "completed":
+        if phase["place"] == "past" or status["state"] in ("completed", "retiring", "retired"):
             told.append((f"✔ {phase['name']}  ", "green"))
         elif phase["place"] == "now":
             rest = f", about {duration(left)} left" if left else ""

@@ -103,16 +103,17 @@ def goal(text: str) -> Goal:
 def out_of_reach(wanted: Goal, status: dict[str, Any]) -> str:
     """Return why it will never be so without a person; empty while it can be."""
     state = status["state"]
-    if state not in ("rolled_back", "aborted", "completed"):
+    if state not in ("rolled_back", "aborted", "completed", "retired"):
         return ""
     if wanted.kind == "state" and (state, wanted.name) in (
         ("rolled_back", "running"),
         ("rolled_back", "aborted"),
         ("completed", "rolled_back"),
+        ("completed", "retired"),
     ):
         return ""
     reason = status["rollback_reason"]
-    return str(state).replace("_", " ") + (f": {reason}" if reason and state != "completed" else "")
+    return str(state).replace("_", " ") + (f": {reason}" if reason and state not in ("completed", "retired") else "")
 
 
 async def wait(

@@ -92,6 +92,13 @@ VERBS: tuple[Verb, ...] = (
         AskRetry,
     ),
     Verb(
+        "retire",
+        Role.ADMIN,
+        "Take V1 out of the proxy for good, where the plan says `then: retire v1` and every gate of its last phase "
+        "passes. The one step that no rollback undoes.",
+        lambda c, ask, who, at: c.retire(who.by, ask.reason, revision=at),
+    ),
+    Verb(
         "abort",
         Role.ADMIN,
         "Put every user on V1 and end the rollout for good.",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -180,6 +180,40 @@ class ProxyConformance:
         await subject.switch.rollback()
         assert _one(await subject.proxy.observe()).rolled_back == 6
         assert _one(await subject.proxy.apply(_state(7, 500))).rolled_back == 6
+
+    async def test_a_retired_v1_is_brought_back_by_nothing(self, subject: Subject) -> None:
+        """No later generation, no rollback switch, no crash; the split is put right as before."""
+        wanted = ProxyState(generation=4, split=Split(everyone=10_000), v1_headers=_SUNSET, retired=True)
+        await subject.proxy.apply(_state(3, 10_000))
+        assert _one(await subject.proxy.apply(wanted)).state == wanted
+        for state in (_state(4, 10_000), _state(9, 0, killed=True), _state(9, 2500)):
+            with pytest.raises(ProxyRefusedError, match="retired"):
+                await subject.proxy.apply(state)
+        for generation in (None, 4, 9):
+            node = _one(await subject.switch.rollback(generation))
+            assert (node.state, "retired" in node.error, node.rolled_back) == (wanted, True, -1)
+        assert _one(await subject.proxy.observe()).state == wanted
+        await subject.crash()
+        assert _one(await subject.proxy.observe()).state == wanted
+        assert _one(await subject.proxy.apply(replace(wanted, generation=5))).state == replace(wanted, generation=5)
+
+    async def test_retiring_v1_needs_an_answer(self, subject: Subject) -> None:
+        """Without one nothing is retired, not even on disk, and everyone can be rolled back."""
+        await subject.proxy.apply(_state(3, 10_000))
+        await subject.cut_off()
+        with pytest.raises(ProxyUnreachableError):
+            await subject.proxy.apply(ProxyState(generation=4, split=Split(everyone=10_000), retired=True))
+        assert _one(await subject.switch.rollback()).state in (None, _state(3, 0, killed=True))
+        await subject.come_back()
+        assert _one(await subject.proxy.observe()).state == _state(3, 0, killed=True)
+
+    async def test_v1_is_not_retired_after_a_rollback_that_nobody_knew_of(self, subject: Subject) -> None:
+        """A switch that was thrown before is heeded, as by a raise."""
+        await subject.proxy.apply(_state(3, 10_000))
+        await subject.switch.rollback()
+        with pytest.raises(StaleGenerationError):
+            await subject.proxy.apply(ProxyState(generation=4, split=Split(everyone=10_000), retired=True))
+        assert _one(await subject.proxy.observe()).state == _state(3, 0, killed=True)
 
     async def test_the_switch_says_whether_it_is_ready(self, subject: Subject) -> None:
         """Asking changes nothing; a proxy that is down makes it unready."""

@@ -33,9 +33,29 @@ _DRILLED = Gate(kind=GateKind.DRILL_PASSED, text="drill passed")
 _APPROVED = Gate(kind=GateKind.APPROVED, text="approved by a person")
 
 
-def _phase(name: str, everyone: int, beta: int, weeks: float, *gates: Gate, drill: DrillStep | None = None) -> Phase:
+_SILENT = Gate(kind=GateKind.NO_V1_REQUESTS, text="no v1 requests for 1d", for_s=DAY)
+
+
+def _phase(
+    name: str,
+    everyone: int,
+    beta: int,
+    weeks: float,
+    *gates: Gate,
+    drill: DrillStep | None = None,
+    retires: bool = False,
+) -> Phase:
     split = Split(everyone=everyone, cohorts={"beta": beta})
-    return Phase(name=name, split=split, target=everyone, soak_s=weeks * WEEK, gates=gates, margin=2.0, drill=drill)
+    return Phase(
+        name=name,
+        split=split,
+        target=everyone,
+        soak_s=weeks * WEEK,
+        gates=gates,
+        margin=2.0,
+        drill=drill,
+        retires=retires,
+    )
 
 
 PLAN = Plan(
@@ -63,7 +83,7 @@ PLAN = Plan(
         _phase("early", 2500, 5000, 2, _STABLE, _DRILLED, drill=DrillStep(after_s=2 * DAY)),
         _phase("half", 5000, 5000, 1, _STABLE, _ON_TARGET),
         _phase("most", 7500, 10_000, 1, _STABLE),
-        _phase("full", 10_000, 10_000, 1, _STABLE, _APPROVED),
+        _phase("full", 10_000, 10_000, 1, _STABLE, _SILENT, _APPROVED, retires=True),
     ),
     digest="simulated",
 )

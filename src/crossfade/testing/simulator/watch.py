@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from crossfade.core import events as e
 from crossfade.core.events import from_data
 from crossfade.core.jsonable import to_json
+from crossfade.core.machine import State
 from crossfade.core.rollout import Rollout, evolve, fold
 from crossfade.core.split import BUCKETS, Version, bucket_of
 from crossfade.engine.apply import wanted_state
@@ -43,6 +44,7 @@ FENCED = "nothing acts on another generation's answer"
 HONEST = "what was answered is so"
 THOUGHT_OF = "no look meets what nobody thought of"
 APPLIED = "what is recorded as applied was at the proxy before"
+RETIRED = "a retired V1 never gets traffic"
 DRILLED = "a drill that is recorded as passed had everyone on V1 in time"
 LIVES = "after the faults one controller acts, and all goes on"
 
@@ -164,6 +166,15 @@ class Watch:
                 self._look_at_drill(event)
             case e.SplitApplied.__name__:
                 self._look_at_applied(event)
+            case e.V1Retired.__name__:
+                self._look_at_retired(event)
+
+    def _look_at_retired(self, event: StoredEvent) -> None:
+        proxy = self._world.proxy
+        if not (self._state.retired and proxy.file.retired):
+            self.broken(RETIRED, f"#{event.revision} is recorded, and the proxy has {_words(self._state)}")
+        if any(proxy.version_of(user) is Version.V1 for user in USERS):
+            self.broken(RETIRED, f"#{event.revision} is recorded, and V1 has users")
 
     def _decided(self, now: float) -> None:
         """Note that everyone is to be on V1, and not on purpose."""
@@ -206,6 +217,8 @@ class Watch:
         owner = self._owners.get(new.generation)
         if process is not None and _rises(old, new) and owner not in (None, process.name):
             self.broken(FENCED, f"{who} set {_words(new)}, a generation of {owner}")
+        if self.rollout.state is State.RETIRED and not new.retired:
+            self.broken(RETIRED, f"{who} brought V1 back: {_words(new)}")
         if _highest(old) and not _highest(new):
             self._left_at = self._world.clock.monotonic()
         self._look_at_users(old, new)
@@ -299,6 +312,8 @@ def _mark(event: StoredEvent) -> bytes:
 
 
 def _share(state: ProxyState, cohort: str | None) -> int:
+    if state.retired:
+        return BUCKETS
     return 0 if state.killed else state.split.share_of(cohort)
 
 
@@ -313,6 +328,8 @@ def _rises(old: ProxyState, new: ProxyState) -> bool:
 
 
 def _words(state: ProxyState) -> str:
+    if state.retired:
+        return f"V1 retired (generation {state.generation})"
     shares = "everyone on V1" if state.killed else f"{state.split.everyone}/{BUCKETS}"
     cohorts = "" if state.killed else "".join(f" {name} {share}" for name, share in state.split.cohorts.items())
     return f"{shares}{cohorts} (generation {state.generation})"

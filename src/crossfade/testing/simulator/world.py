@@ -333,9 +333,11 @@ class World:
             State.PAUSED: "resume resume approve rollback",
             State.DRILLING: "pause promote rollback drill",
             State.ROLLED_BACK: "retry retry retry",
-            State.COMPLETED: "rollback pause",
+            State.COMPLETED: "retire retire retire rollback pause",
+            State.RETIRING: "rollback pause retire",
+            State.RETIRED: "rollback abort retry",
         }.get(state, "")
-        any_other = "promote pause resume approve rollback drill retry"
+        any_other = "promote pause resume approve rollback drill retry retire"
         verbs = (fitting if fitting and self.random.random() < 0.85 else any_other).split()
         verb = "abort" if self.random.random() < 0.004 else self.random.choice(verbs)
         names = [phase.name for phase in self.plan.phases]
@@ -446,7 +448,8 @@ class World:
     def _forget(self) -> None:
         """Have the proxy lose the split from its memory, as after a change by hand; the generation stays."""
         if self.proxy.answers and not self.proxy.memory.killed:
-            self.proxy.memory = ProxyState(generation=self.proxy.memory.generation, split=NOBODY)
+            memory = self.proxy.memory
+            self.proxy.memory = ProxyState(generation=memory.generation, split=NOBODY, retired=memory.retired)
             self.proxy.history.append(self.proxy.memory)
 
     async def _stop(self, victim: Process) -> None:
@@ -461,13 +464,13 @@ class World:
     async def _throw(self) -> None:
         """Throw the rollback switch at the proxy itself, as `crossfade rollback --direct` does."""
         nodes = await FakeRollback(self.proxy).rollback()
-        if all(node.reachable for node in nodes):
+        if all(node.reachable and node.state and node.state.killed for node in nodes):
             self.watch.look()
             self.watch.thrown()
 
     def _give_up(self) -> None:
         """Have the proxy put everyone on V1 by itself, as one does that nobody has looked after."""
-        if self.proxy.answers:
+        if self.proxy.answers and not self.proxy.memory.retired:
             self.proxy.give_up()
             self.watch.look()
             self.watch.thrown()
@@ -519,6 +522,8 @@ class World:
             rollout = self.watch.rollout
         wanted = (rollout.generation, rollout.wanted_killed, rollout.wanted_split(self.plan))
         has = (self.proxy.memory.generation, self.proxy.memory.killed, self.proxy.memory.split)
+        if rollout.state is State.RETIRING:
+            self.watch.broken(LIVES, "a retirement does not end")
         if has[1:] != wanted[1:] and not (has[1] and wanted[1]):
             self.watch.broken(LIVES, f"the proxy has {has}, the history wants {wanted}")
         if rollout.applied_generation != rollout.generation:
@@ -528,11 +533,15 @@ class World:
 
     async def _must_obey(self) -> None:
         """Check that verbs work, as far as the rollout's state allows one, and that nobody's else's do."""
+        if self.watch.rollout.state is State.COMPLETED and self.random.random() < 0.5:
+            await self._ask_leader("retire")  # as the gates allow
+            await self._must_be_as_wanted()
         verbs = {
             State.RUNNING: ("pause", "resume", "rollback", "retry"),
             State.PAUSED: ("resume", "pause"),
             State.ROLLED_BACK: ("retry", "pause"),
             State.COMPLETED: ("rollback", "retry"),
+            State.RETIRING: (),
         }
         for verb in verbs.get(self.watch.rollout.state, ()):
             answer = await self._ask_leader(verb)
@@ -541,10 +550,11 @@ class World:
                 return
         if self.watch.rollout.state is State.RUNNING:
             await self._must_end_a_drill()
-        if self.watch.rollout.state is State.ABORTED:
-            answer = await self._ask_leader("retry")
-            if answer is None or answer.done:
-                self.watch.broken(HONEST, "an aborted rollout was retried")
+        for state, verb in ((State.ABORTED, "retry"), (State.RETIRED, "rollback")):
+            if self.watch.rollout.state is state:
+                answer = await self._ask_leader(verb)
+                if answer is None or answer.done:
+                    self.watch.broken(HONEST, f"after it was {state} this was done: {verb}")
         refused = await self._only_leader().answer(
             f"/api/v1/rollouts/{self.plan.name}/rollback", {}, {"by": "eve", "reason": ""}, secret=VIEWER
         )

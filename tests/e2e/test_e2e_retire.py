@@ -1,0 +1,125 @@
+"""V1 retired on real parts: every path and method of it answers 410, V2 serves on, and nothing brings V1 back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection, HTTPResponse
+
+import pytest
+from tests.e2e.site import QUERY, Clients, Site, alive, until
+
+pytestmark = pytest.mark.slow
+
+FAST = ("--speed", "60", "--tick", "15", "--lateness", "0.2")
+PLAN = """\
+crossfade: 1
+rollout: trips-v2
+api:
+  entry: /trips/search
+  listen: 127.0.0.1:{listen}
+  v1: {{path: /v1/trips/search, upstreams: ["127.0.0.1:{v1}"]}}
+  v2: {{path: /v2/trips/search, upstreams: ["127.0.0.1:{v2}"]}}
+assignment: {{user: [header X-User-Id], users: 2000}}
+metrics: {{failure_rate: {{target: "<= 0.5%", guard: monitor}}}}
+phases:
+  - name: full
+    split: 100%
+    soak: 1m
+    promote when: [no v1 requests for 1m, approved by a person]
+    then: retire v1
+deprecation: {{since: 2027-03-01, sunset: 2027-09-01, notice: "https://example.com/ends", successor: /v2/trips/search}}
+"""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "X-NOBODYS")
+V1S = ("/v1/trips/search", f"/v1/trips/search?{QUERY}", "/v1/trips/search/7", "/v1/other", "/v1/", "/elsewhere")
+V2S = (f"/trips/search?{QUERY}", f"/v2/trips/search?{QUERY}")
+
+# RFC 9651 (a Date), RFC 9110 (IMF-fixdate), RFC 8288 (Link)
+DATE = re.compile(r"@(0|-?[1-9][0-9]{0,14})")
+IMF = re.compile(
+    r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} "
+    r"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+)
+LINK = re.compile(r'<[^<>" ]+>; rel="[a-z][a-z.-]*"')
+
+
+def ask(site: Site, method: str, target: str) -> tuple[HTTPResponse, bytes]:
+    connection = HTTPConnection("127.0.0.1", site.listen, timeout=15)
+    try:
+        connection.request(method, target, headers={"X-User-Id": "ann"})
+        answer = connection.getresponse()
+        return answer, answer.read()
+    finally:
+        connection.close()
+
+
+def gone(site: Site, method: str, target: str) -> None:
+    answer, body = ask(site, method, target)
+    assert answer.status == 410, (method, target, answer.status)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.headers.get_all("Link") or []) == 1
+    links = answer.headers["Link"].split(", ")
+    assert all(LINK.fullmatch(link) for link in links), links
+    assert '</v2/trips/search>; rel="successor-version"' in links
+    assert DATE.fullmatch(answer.headers["Deprecation"])
+    assert answer.headers["Deprecation"] == "@1803859200"
+    assert IMF.fullmatch(answer.headers["Sunset"])
+    assert parsedate_to_datetime(answer.headers["Sunset"]).isoformat() == "2027-09-01T00:00:00+00:00"
+    if method == "HEAD":
+        assert body == b""
+    else:
+        assert {"status": 410, "title": "Gone"}.items() <= json.loads(body).items()
+
+
+def v2_serves(site: Site) -> None:
+    for target in V2S:
+        answer, body = ask(site, "GET", target)
+        assert (answer.status, b'"weather"' in body) == (200, True), target
+        assert answer.headers["Deprecation"] is None
+
+
+def test_a_retired_v1_is_gone_for_good(site: Site) -> None:
+    _, v1, _ = site.services.start()
+    services = site.services
+    site.plan.write_text(PLAN.format(listen=site.listen, v1=services.v1, v2=services.v2))
+    site.serve(*FAST)
+    with Clients(site, threads=2) as clients:
+        clients.wait_for(20, "v2")
+        assert ask(site, "GET", V1S[1])[0].status == 200  # V1's own path, by V2
+        assert "it must be completed" in site.verb("retire", "--confirm", "trips-v2", code=3)
+        assert "--confirm trips-v2, not 'trips'" in site.verb("retire", "--confirm", "trips", code=2)
+        site.verb("approve")
+        until("all gates have passed", lambda: site.status()["state"] == "completed")
+        assert "no rollback undoes: crossfade retire trips-v2" in site.status()["decision"]["reason"]
+        site.verb("retire", "--confirm", "trips-v2", "--reason", "nobody asks")
+        for method in METHODS:
+            for target in V1S:
+                gone(site, method, target)
+        v1.process.send_signal(signal.SIGSTOP)  # whoever asked it would wait
+        try:
+            v2_serves(site)
+            assert "crossfade resurrect" in site.verb("rollback", code=3)
+            refused = site.program("rollback", "--direct", "--state", str(site.state))
+            assert (refused.returncode, "nothing can be rolled back" in refused.stdout) == (3, True)
+            v2_serves(site)
+            clients.wait_for(20, "v2")
+        finally:
+            v1.process.send_signal(signal.SIGCONT)
+    assert clients.counts["v1"] == 0
+    kinds = [event["kind"] for event in site.events()]
+    assert kinds[-3:] == ["RetirementStarted", "SplitApplied", "V1Retired"]
+    before = site.proxy_pid()
+    os.kill(before, signal.SIGKILL)
+    until("the proxy is back", lambda: site.proxy_pid() != before and alive(site.proxy_pid()))
+    gone(site, "GET", V1S[1])
+    site.kill()
+    gone(site, "GET", V1S[1])
+    site.serve(*FAST)
+    assert site.status()["state"] == "retired"
+    gone(site, "POST", V1S[0])
+    v2_serves(site)
+    services.stop_v2()
+    assert ask(site, "GET", V2S[0])[0].status == 503  # V1 does not answer in its place
