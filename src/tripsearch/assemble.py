@@ -21,8 +21,6 @@ from tripsearch.weather.guarded import GuardedWeather
 from tripsearch.weather.openmeteo import OpenMeteo
 from tripsearch.weather.values import WeatherNotOfferedError
 
-_CONNECTIONS = 256  # to the weather provider; the breaker opens long before a hang has filled them
-
 
 @asynccontextmanager
 async def trips(settings: TripSettings, weather: WeatherSettings | None) -> AsyncIterator[TripApp]:
@@ -43,14 +41,16 @@ async def trips(settings: TripSettings, weather: WeatherSettings | None) -> Asyn
         if weather is None:
             version = V1(database, search)
         else:
-            connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=weather.connections, keepalive_timeout=60)
             session = await stack.enter_async_context(
                 # The breaker has the deadline; a cookie jar would only cost time.
                 aiohttp.ClientSession(
                     connector=connector, timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
                 )
             )
-            version = V2(database, search, _guarded(weather, session, metrics))
+            guarded = _guarded(weather, session, metrics)
+            stack.push_async_callback(guarded.close)
+            version = V2(database, search, guarded)
         yield TripApp(
             version,
             metrics=metrics,
@@ -77,5 +77,7 @@ def _guarded(settings: WeatherSettings, session: aiohttp.ClientSession, metrics:
         breaker,
         timeout_s=settings.timeout_s,
         keep_s=settings.keep_s,
+        stale_s=settings.stale_s,
+        connections=settings.connections,
         counted=metrics.weather,
     )

@@ -51,7 +51,7 @@ class Metrics:
             self._database.observe(database_ms / 1000)
 
     def weather(self, outcome: str) -> None:
-        """One answer's weather: ok, kept, breaker_open, timeout, error or not_offered."""
+        """One answer's weather: ok, kept, stale, breaker_open, timeout, error, busy or not_offered."""
         self._weather.labels(self._service, outcome).inc()
 
     def watch(self, breaker: CircuitBreaker) -> None:

@@ -95,7 +95,9 @@ def _weather() -> dict[str, Json]:
         wind_kmh=number_or_null,
         hours={"type": "integer", "minimum": 0},
     )
-    unavailable = _object(status={"const": "unavailable"}, reason={"enum": ["breaker_open", "timeout", "error"]})
+    unavailable = _object(
+        status={"const": "unavailable"}, reason={"enum": ["breaker_open", "timeout", "error", "busy"]}
+    )
     return {"Weather": {"oneOf": [_ref("WeatherOk"), _ref("NoWeather")]}, "WeatherOk": ok, "NoWeather": unavailable}
 
 

@@ -43,6 +43,11 @@ class WeatherSettings:
     timeout_s: float = 0.25
     """V2 waits no longer: its p95 has to stay under the plan's 300 ms."""
     keep_s: float = 0.0
+    """Good weather is shown again for so long without asking."""
+    stale_s: float = 0.0
+    """And for so long after that, while it is asked for anew in the background."""
+    connections: int = 256
+    """Questions under way; a hang must not take all of the process. The breaker opens long before they are full."""
     window: int = 20
     minimum_calls: int = 20
     failure_rate: float = 0.5

@@ -53,8 +53,12 @@ def test_postgresql_gives_the_same_answers_as_sqlite(start: Starter, postgresql:
     for each in together:  # both found it empty, one filled it
         each.wait_ready()
     sqlite = start.start("v1")
+    v2 = start.start("v2", "--database-url", postgresql, "--weather", "http://127.0.0.1:1")
     for query in QUERIES:
         answers = [get(f"{each.url}/v1/trips/search?{query}") for each in (*together, sqlite)]
         assert {200} == {a.status for a in answers}
         assert len({a.body for a in answers}) == 1
         assert {"miss"} == {a.facts["cache"] for a in answers}
+        more = get(f"{v2.url}/v2/trips/search?{query}")
+        assert more.body.startswith(answers[0].body[:-1] + b',"weather":{')
+        assert (more.facts["cache"], float(more.facts["db"]) > 0) == ("miss", True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random  # noqa: TID251 -- seeded
 import socket
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +74,19 @@ def wait_for_breaker(service: Service, state: str, within_s: float = 10.0) -> No
             return
         time.sleep(0.05)  # noqa: TID251
     raise AssertionError(f"the breaker did not become {state}")
+
+
+def wait_until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    deadline = time.monotonic() + within_s  # noqa: TID251
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to that"  # noqa: TID251
+        time.sleep(0.005)  # noqa: TID251
+
+
+def taken(port: int) -> int:
+    """How many connections to the port its process has taken: established ones, in the kernel's table."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 def test_an_answer_says_what_it_is_made_of(service: Service) -> None:
@@ -346,6 +361,20 @@ def test_told_to_stop_it_ends_with_0(start: Starter, number: int) -> None:
         time.sleep(0.1)  # noqa: TID251
         assert v1.stop(number) == 0
         assert s.recv(4096).startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_answers_what_it_has_taken(start: Starter) -> None:
+    running = start.start("v2", "--allow-faults", "--weather", "http://127.0.0.1:1")
+    running.control(delay_ms=700)
+    url = f"{running.url}/v2/trips/search"
+    with ThreadPoolExecutor(30) as pool:
+        asked = [pool.submit(get, f"{url}?from=JFK&to=LAX&date=2026-03-{i % 28 + 1:02d}") for i in range(30)]
+        wait_until(lambda: taken(running.port) == 30)
+        time.sleep(0.1)  # noqa: TID251 -- what was sent on them is read
+        assert running.stop() == 0
+        answers = [each.result(20) for each in asked]
+    assert [(a.status, a.facts["flights"]) for a in answers] == [(200, "1")] * 30
 
 
 @pytest.mark.parametrize("service_name", ["v1", "v2", "weather-provider"])

@@ -31,7 +31,9 @@ class OpenMeteo:
 
         Takes as long as the provider does: the caller has the deadline. Raises WeatherError when the answer is an error
         or can't be right, WeatherNotOfferedError when the provider has no weather that far away in time, and
-        aiohttp.ClientError or OSError when it can't be reached.
+        aiohttp.ClientError or OSError when it can't be reached: a connection that ends before an answer has begun is
+        tried once more, by aiohttp. An answer that is an error is an answer, and is not asked for again: with half of
+        them failing that would hide it from the breaker.
         """
         url = URL(
             f"{self._base}?latitude={place.latitude}&longitude={place.longitude}&hourly={_HOURLY}"
