@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,27 @@ async def test_an_operator_carries_the_rollout_and_only_an_admin_ends_it(api: As
     operator, admin = await api.token("ci", Role.OPERATOR), await api.token("root", Role.ADMIN)
     for verb in ("promote", "pause", "resume", "approve", "rollback", "retry"):
         assert (await api.post(verb, {}, Authorization=operator))[0] == 200, verb
-    assert (await api.post("abort", {}, Authorization=operator))[0] == 403
+    for verb in ("abort", "retire"):
+        assert (await api.post(verb, {}, Authorization=operator))[0] == 403
+    status, said = await api.post("retire", {}, Authorization=admin)
+    assert (status, "no `then: retire v1`" in said["detail"]) == (409, True)
     assert (await api.post("abort", {}, Authorization=admin))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("role", "retires", "offered"),
+    [(Role.ADMIN, True, True), (Role.OPERATOR, True, False), (Role.ADMIN, False, False)],
+)
+async def test_the_page_offers_retirement_to_admins_where_the_plan_does_and_says_that_it_is_for_good(
+    api: Asked, role: Role, retires: bool, offered: bool
+) -> None:
+    controller = api.carried.controller
+    last = replace(controller.plan.phases[-1], retires=retires)
+    controller.plan = replace(controller.plan, phases=(*controller.plan.phases[:-1], last))
+    token = await api.token("ada", role)
+    answer = await api.ask("GET", f"/rollouts/{controller.plan.name}", headers={"Authorization": token})
+    page = await answer.text()
+    assert (answer.status, 'data-verb="retire"' in page, "no rollback undoes" in page) == (200, offered, offered)
 
 
 async def test_a_tokens_acts_carry_its_name_whatever_the_body_says(api: Asked) -> None:

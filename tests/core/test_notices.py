@@ -97,6 +97,12 @@ def test_a_completed_rollout_that_is_rolled_back_is_news(plan: Plan) -> None:
     assert len(story.happens(BACK)) == 1
 
 
+def test_a_retirement_is_told_once_the_proxy_has_confirmed_it(plan: Plan) -> None:
+    story = Story(plan, rule(NoticeKind.RETIRED), e.RolloutCompleted(at=START + 50, reason="all gates passed"))
+    assert story.happens(e.RetirementStarted(at=START + 60, by="ada", reason="", shown="")) == []
+    assert story.happens(e.V1Retired(at=START + 61)) == ["trips has retired V1: its paths answer 410, for good"]
+
+
 @pytest.mark.parametrize(
     ("kind", "event", "sentence"),
     [
