@@ -50,6 +50,11 @@ class ProxyState:
     """Response headers added to V1's answers (Deprecation, Sunset, Link)."""
     retired: bool = False
     """V1 is given nothing, whatever split and kill say: V2's and the entry's paths are V2's, all others get 410."""
+    rollback: int | None = field(default=None, compare=False)
+    """The generation of the latest rollback that whoever wants this knows of; None for any before `generation`.
+
+    A raise past a later one is refused: whoever wants it has not seen that everyone was put on V1. Never read back.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

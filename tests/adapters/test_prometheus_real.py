@@ -131,16 +131,20 @@ async def next_tick(source: Prometheus, within_s: float) -> Tick:
 
 async def test_counts_of_a_real_prometheus_reach_a_tick(server: tuple[str, subprocess.Popen[bytes]]) -> None:
     url, process = server
-    await asyncio.sleep(7)  # enough scrapes for an interval
     where = Source(name="prometheus", url=url, every_s=5.0)
     source = Prometheus(where, [CHECKOUT], clock=SystemClock(), lateness_s=1.0)
     await source.start()
     try:
-        told = await next_tick(source, 20)
-        assert told.unanswered == {}
-        one, two = (told.cells[Arm(version, "", "")] for version in Version)
-        (n1, k1), (n2, k2) = one.outcomes["checkout_errors"], two.outcomes["checkout_errors"]
-        assert n1 == pytest.approx(1000, rel=0.3), "200 a second, extrapolated over 5 s"
+        for _ in range(6):  # the first are asked before there were scrapes enough, and a busy machine misses some
+            told = await next_tick(source, 20)
+            if told.unanswered:
+                continue
+            one, two = (told.cells[Arm(version, "", "")] for version in Version)
+            (n1, k1), (n2, k2) = one.outcomes["checkout_errors"], two.outcomes["checkout_errors"]
+            if n1 == pytest.approx(1000, rel=0.3):  # 200 a second, extrapolated over 5 s
+                break
+        else:
+            pytest.fail(f"no interval of six had 1000 checkouts: {told}")
         assert n2 == pytest.approx(n1 / 4, rel=0.1)
         assert k2 == pytest.approx(n2 / 10, rel=0.02)
         assert k1 == 0

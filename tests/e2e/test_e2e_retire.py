@@ -93,7 +93,8 @@ def test_a_retired_v1_is_gone_for_good(site: Site) -> None:
         assert "--confirm trips-v2, not 'trips'" in site.verb("retire", "--confirm", "trips", code=2)
         site.verb("approve")
         until("all gates have passed", lambda: site.status()["state"] == "completed")
-        assert "no rollback undoes: crossfade retire trips-v2" in site.status()["decision"]["reason"]
+        hint = "no rollback undoes: crossfade retire trips-v2"
+        until("the next look says what is left", lambda: hint in site.status()["decision"]["reason"])
         site.verb("retire", "--confirm", "trips-v2", "--reason", "nobody asks")
         for method in METHODS:
             for target in V1S:

@@ -20,6 +20,7 @@ def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
         generation=rollout.generation,
         split=rollout.wanted_split(plan),
         killed=rollout.wanted_killed,
+        rollback=rollout.rollback_generation,
         v1_headers=_v1_headers(plan, rollout),
         retired=rollout.wanted_retired,
     )

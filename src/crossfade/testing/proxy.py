@@ -181,7 +181,8 @@ class FakeProxy:
             raise StaleGenerationError(f"the proxy carries generation {current.generation}, not {wanted.generation}")
         if current.retired and not wanted.retired:
             raise ProxyRefusedError("V1 is retired at this proxy, and nothing brings it back there")
-        if not wanted.killed and not current.retired and self.rolled_back >= wanted.generation:
+        known = wanted.generation - 1 if wanted.rollback is None else min(wanted.rollback, wanted.generation - 1)
+        if not wanted.killed and not current.retired and self.rolled_back > known:
             raise StaleGenerationError(f"a rollback was thrown under generation {self.rolled_back}")
 
 

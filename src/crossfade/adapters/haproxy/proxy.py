@@ -495,8 +495,12 @@ def _refuse_stale(old: Maps, wanted: ProxyState) -> None:
         )
     if old.retired and not wanted.retired:
         raise ProxyRefusedError("V1 is retired at this proxy, and nothing brings it back there")
-    if not wanted.killed and not old.retired and old.ints.get(ROLLED_BACK, -1) >= wanted.generation:
+    if wanted.killed or old.retired:
+        return
+    thrown, latest = old.ints.get(ROLLED_BACK, -1), wanted.generation - 1
+    known = latest if wanted.rollback is None else min(wanted.rollback, latest)
+    if thrown > known:
         raise StaleGenerationError(
-            f"everyone was put on V1 by a rollback: generation {wanted.generation} is outdated, "
-            f"only one after {old.ints[ROLLED_BACK]} may raise again"
+            f"everyone was put on V1 by a rollback that outdated generation {thrown}: generation {wanted.generation}, "
+            f"which knows of those up to {known}, may not raise"
         )

@@ -163,6 +163,15 @@ class ProxyConformance:
         await subject.proxy.apply(_state(4, 0, killed=True))
         assert _one(await subject.proxy.apply(_state(6, 500))).state == _state(6, 500)
 
+    async def test_whoever_does_not_know_of_a_rollback_does_not_end_it(self, subject: Subject) -> None:
+        """However late their generation: each start of a controller begins one."""
+        await subject.proxy.apply(_state(4, 2500))
+        await subject.switch.rollback()
+        with pytest.raises(StaleGenerationError):
+            await subject.proxy.apply(replace(_state(9, 2500), rollback=4))
+        assert _one(await subject.proxy.observe()).state == _state(4, 0, killed=True)
+        assert _one(await subject.proxy.apply(replace(_state(9, 2500), rollback=5))).state == _state(9, 2500)
+
     async def test_a_rollback_with_a_generation_ends_with_the_next(self, subject: Subject) -> None:
         """Whoever gives a generation knows of the rollback, and may raise under the one after it."""
         await subject.proxy.apply(_state(4, 2500))
