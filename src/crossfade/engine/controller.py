@@ -216,7 +216,11 @@ class Controller:
             await self._tell_unattended()
             if not fresh and await self._found_rolled_back():
                 return
-            await self._assert_wanted()
+            try:
+                await self._assert_wanted()
+            except StaleGenerationError:  # perhaps by a rollback that the proxy had not told of before
+                if fresh or not await self._found_rolled_back():
+                    raise
 
     async def _begin(self) -> bool:
         """Load the history and record that we act now, which nobody may before; tell whether the rollout is new."""
