@@ -90,12 +90,12 @@ class RecordsRollbacksOnly(Controller):
 
 
 class ForgetsRollbacksAtTheProxy(Controller):
-    """Takes a switch that somebody threw for a proxy that forgot its split."""
+    """Takes a switch that somebody threw for a proxy that forgot its split, and says to know of it."""
 
     async def _found_rolled_back(self) -> bool:
         if self._drift().killed:
             later = replace(self.rollout, generation=self.rollout.generation + 5)
-            await self._parts.proxy.apply(wanted_state(self.plan, later))
+            await self._parts.proxy.apply(replace(wanted_state(self.plan, later), rollback=None))
         return False
 
 
