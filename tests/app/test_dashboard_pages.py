@@ -163,6 +163,19 @@ def page(browser: Browser, cookies: Any) -> Iterator[Page]:
 
 
 PATHS = ["", "/compare", "/report"]
+BROKEN_WORDS = """() => {
+  const broken = [], walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    for (const word of walker.currentNode.data.matchAll(/[A-Za-z]{2,12}/g)) {
+      const range = document.createRange();
+      range.setStart(walker.currentNode, word.index);
+      range.setEnd(walker.currentNode, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((rect) => rect.top)).size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
+"""Return the short words of the page that go over more than one line."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -178,6 +191,7 @@ def test_nobody_is_kept_from_reading(shown: Shown, page: Page, path: str, width:
     assert found.violations_count == 0, found.generate_report()
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wider <= 0
+    assert page.evaluate(BROKEN_WORDS) == []
 
 
 def test_no_other_host_is_asked_and_the_first_view_is_small(shown: Shown, page: Page) -> None:

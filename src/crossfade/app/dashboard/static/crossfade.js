@@ -14,13 +14,15 @@
     const { at, weight, seen } = await answer.json();
     const data = [at, weight, seen];
     if (plot) { plot.setData(data); return; }
+    const day = "\n{YYYY}-{MM}-{DD}";
+    const times = [[86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", day, null, day, null, null, null, 1], [1, "{HH}:{mm}:{ss}", day, null, day, null, null, null, 1]];
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--edge") }, ticks: { stroke: colour("--edge") } };
     plot = new uPlot({
       width: chart.clientWidth, height: 240, tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "UTC"),
       scales: { y: { range: [0, 100] } },
-      axes: [axis, { ...axis, values: (_, ticks) => ticks.map((t) => t + " %") }],
+      axes: [{ ...axis, values: times }, { ...axis, size: 60, values: (_, ticks) => ticks.map((t) => t + " %") }],
       series: [
-        { label: "UTC" },
+        { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
         { label: "planned", stroke: colour("--soft"), width: 2, paths: uPlot.paths.stepped({ align: 1 }) },
         { label: "seen", stroke: colour("--v2"), width: 2 },
       ],
