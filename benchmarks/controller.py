@@ -29,7 +29,7 @@ import uvloop
 from collector import lines  # type: ignore[import-not-found]
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.store import SqlStore
-from crossfade.adapters.system import SystemClock
+from crossfade.adapters.system import SystemClock, collect_cycles_seldom
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.plan import Plan
@@ -239,6 +239,7 @@ async def measure(stores: Sequence[SqlStore], ticks: Sequence[Tick], seconds: fl
     rollouts = [Carried(plan_of(n), store, watch) for n, store in enumerate(stores)]
     for rollout in rollouts:
         await rollout.begin()
+    collect_cycles_seldom()
     tasks = [asyncio.create_task(one.live(ticks, TICK_S * n / count)) for n, one in enumerate(rollouts)]
     try:
         await asyncio.sleep(WARM_UP_S)

@@ -36,7 +36,7 @@ from controller import (  # type: ignore[import-not-found]
 )
 from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.outcomes import PostedOutcomes
-from crossfade.adapters.system import SystemClock, new_token
+from crossfade.adapters.system import SystemClock, collect_cycles_seldom, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import Control
@@ -111,6 +111,7 @@ async def serve(folder: Path, rollouts: int, told: Connection) -> None:
         config = uvicorn.Config(make_api(served), log_level="warning", access_log=False, lifespan="off", http=Patience)
         server = uvicorn.Server(config)
         api = asyncio.create_task(server.serve(sockets=[listener]))
+        collect_cycles_seldom()
         lives = [asyncio.create_task(one.live(ticks, TICK_S * n / rollouts)) for n, one in enumerate(running)]
         (folder / ONE).mkdir(exist_ok=True)
         Control(rollout=ONE, url=url, token=TOKEN, plan="", pid=os.getpid()).write(folder / ONE)

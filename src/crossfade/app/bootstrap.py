@@ -24,7 +24,7 @@ from crossfade.adapters.otel import Traces, traces_wanted
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
-from crossfade.adapters.system import ScaledClock, SystemClock, chance, new_key, new_token
+from crossfade.adapters.system import ScaledClock, SystemClock, chance, collect_cycles_seldom, new_key, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import AUDIT_FILE, STORE_FILE, TOKENS_FILE, Claim, Control, note_plan, read_control
@@ -144,6 +144,7 @@ async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await _begin(apps, settings)
+        collect_cycles_seldom()
         await _until_stopped(apps, settings, listening, tokens, stop)
     finally:
         listening.socket.close()
