@@ -24,6 +24,7 @@ from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
 from crossfade.app.planfile.mirror import MIRROR_KEYS, REFERENCE_KEYS
 from crossfade.app.planfile.notices import KEPT_KEYS, RULE_KEYS
 from crossfade.app.planfile.phases import PHASE_KEYS
+from crossfade.app.planfile.rehearsal import BREAKER_KEYS, REHEARSAL_KEYS
 from crossfade.core.plan import GateKind, NoticeKind, Plan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "plan.md").read_text()
@@ -87,7 +88,7 @@ KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS, *MIRROR_KEYS, *REFERENCE_KEYS),
-    *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS),
+    *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS, *REHEARSAL_KEYS, *BREAKER_KEYS),
 )
 
 

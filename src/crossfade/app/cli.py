@@ -204,6 +204,32 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
     sys.exit(run_mirror(MirrorOptions(plan=plan, **options), output))
 
 
+@main.command()
+@_PLAN
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["contract", "calls", "mirror", "load", "breakers"]),
+    help="This part alone; may be given again. What is left out keeps the rehearsal from a PASS.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the rehearsal in the folder: parts that have ended stay.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; default: rehearsal-ROLLOUT.")
+@click.option("--quick", is_flag=True, help="Fewer users and shorter times: a minute or two, and no evidence.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "html"]),
+    default="text",
+    help="For people, for programs, or one page.",
+)
+def rehearse(plan: Path, output: str, **options: Any) -> None:
+    """Try everything before the first user: contract, calls, mirror, load and breakers, with one report."""
+    from crossfade.app.rehearse.command import RehearseOptions, run_rehearse
+
+    sys.exit(run_rehearse(RehearseOptions(plan=plan, **options), output))
+
+
 # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

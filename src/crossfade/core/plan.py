@@ -391,6 +391,31 @@ class ContractDocuments:
     exemptions: tuple[Exemption, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsedBreaker:
+    """V2's breaker, and the dependency that is told to misbehave to provoke it."""
+
+    control: str
+    """URL that takes `PUT {"mode": ...}`, at the dependency."""
+    dependency: str = "weather"
+    """Its fact; the breaker's is `<dependency>-breaker`."""
+    needs: tuple[str, ...] = ("flights", "hotels")
+    """Facts of what every answer holds, whatever the dependency does."""
+    cooldown_s: float = 30.0
+    """As V2 was started with; shorter than 30 s it is told of as compressed."""
+
+    def __post_init__(self) -> None:
+        if not self.needs or self.cooldown_s <= 0:
+            raise ValueError("something is needed in every answer, and the cooldown is above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a rehearsal is told beside the sections of its parts."""
+
+    breaker: RehearsedBreaker | None = None
+
+
 class NoticeKind(StrEnum):
     """What people are told of."""
 
@@ -501,6 +526,7 @@ class Plan:
     load: Load | None = None
     contract: ContractDocuments | None = None
     mirror: Mirror | None = None
+    rehearsal: Rehearsal = Rehearsal()
     notices: tuple[NoticeRule, ...] = ()
     deprecation: Deprecation | None = None
     digest: str = ""

@@ -60,11 +60,12 @@ def _run(work: Work) -> Ran:
             cpu_s=cpu_seconds() - before,
         )
 
-    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
         return runner.run(drive())
 
 
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a fast event loop; None where there is none on this platform."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:

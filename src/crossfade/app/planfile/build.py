@@ -21,6 +21,7 @@ from crossfade.app.planfile.metrics import metric_names, read_metrics
 from crossfade.app.planfile.mirror import read_mirror
 from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
+from crossfade.app.planfile.rehearsal import read_rehearsal
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
 from crossfade.core.plan import (
@@ -31,6 +32,7 @@ from crossfade.core.plan import (
     Key,
     KeySource,
     Plan,
+    Rehearsal,
     Source,
     Unattended,
     Upstream,
@@ -52,6 +54,7 @@ TOP_KEYS = (
     "load",
     "contract",
     "mirror",
+    "rehearsal",
     "notify",
     "deprecation",
 )
@@ -68,6 +71,7 @@ _ADDED = {
     "load": None,
     "contract": None,
     "mirror": None,
+    "rehearsal": Rehearsal(),
     "people": 1,
     "notices": (),
     "unattended": Unattended(),
@@ -111,13 +115,34 @@ def digest(plan: Plan) -> str:
     """Return the SHA-256 (hex) of a plan's canonical content.
 
     Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on. Nor do
-    load, contract and mirror, which decide nothing in it.
+    load, contract, mirror and what is rehearsed, which decide nothing in it.
     """
     sources = tuple(replace(source, token="") for source in plan.sources)
-    content = _canonical(
-        replace(plan, digest="", override_secret="", sources=sources, notices=(), load=None, contract=None, mirror=None)
+    steering = replace(
+        plan,
+        digest="",
+        override_secret="",
+        sources=sources,
+        notices=(),
+        load=None,
+        contract=None,
+        mirror=None,
+        rehearsal=Rehearsal(),
     )
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return _hashed(steering)
+
+
+def rehearsal_digest(plan: Plan) -> str:
+    """Return the SHA-256 (hex) of what a rehearsal tries: the API, its metrics' limits, and the parts' own sections.
+
+    Where the contract's documents are kept does not count; what they say is kept beside it, in the report.
+    """
+    exemptions = plan.contract and plan.contract.exemptions
+    return _hashed((plan.api, plan.metrics, plan.load, exemptions, plan.mirror, plan.rehearsal))
+
+
+def _hashed(value: object) -> str:
+    return hashlib.sha256(orjson.dumps(_canonical(value), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def salt_of(rollout: str, text: str = "") -> int:
@@ -157,6 +182,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     load = read_load(top.get("load"), api.entry if api else None)
     contract = read_contract(top.get("contract"), folder)
     mirror = read_mirror(top.get("mirror"))
+    rehearsal = read_rehearsal(top.get("rehearsal"), metrics)
     notices = read_notices(top.get("notify"), folder)
     deprecation = read_deprecation(top.get("deprecation"), api, [phase.name for phase in phases])
     if root.report.problems or name is None or api is None:
@@ -175,6 +201,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         load=load,
         contract=contract,
         mirror=mirror,
+        rehearsal=rehearsal,
         notices=notices,
         deprecation=deprecation,
     )

@@ -45,6 +45,7 @@ def json_schema() -> dict[str, Any]:
                 "load": _load(),
                 "contract": _contract(),
                 "mirror": _mirror(),
+                "rehearsal": _rehearsal(),
                 "notify": {"oneOf": [_notice_rule(), _notice_rules()]},
                 "deprecation": _deprecation(),
             },
@@ -269,6 +270,20 @@ def _mirror() -> dict[str, Any]:
         },
         [],
     )
+
+
+def _rehearsal() -> dict[str, Any]:
+    fact = _text(r"[a-z][a-z0-9_.-]{0,63}", "Name of a fact in Crossfade-Facts.")
+    breaker = _object(
+        {
+            "control": _text(r"https?://[^\s<>\"@]+", "URL at which the dependency is told to misbehave."),
+            "dependency": fact,
+            "needs": {"type": "array", "minItems": 1, "items": fact, "description": "Facts of every answer."},
+            "cooldown": _text(_TIME, "As V2's breaker was started with; default 30s."),
+        },
+        ["control"],
+    )
+    return _object({"breaker": breaker}, [])
 
 
 def _notice_rules() -> dict[str, Any]:

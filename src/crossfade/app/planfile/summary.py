@@ -28,6 +28,7 @@ from crossfade.core.plan import (
     NoticeRule,
     Phase,
     Plan,
+    RehearsedBreaker,
 )
 from crossfade.core.split import BUCKETS
 from crossfade.core.words import duration, percent
@@ -53,6 +54,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float
         *([_load(plan.load)] if plan.load else []),
         *([_contract(plan.contract)] if plan.contract else []),
         *([_mirror(plan.mirror)] if plan.mirror else []),
+        *([_breaker(plan.rehearsal.breaker)] if plan.rehearsal.breaker else []),
         *([_deprecation(plan, plan.deprecation, now)] if plan.deprecation else []),
         _findings(plan, requests_per_user_per_day),
     ]
@@ -208,6 +210,14 @@ def _mirror(mirror: Mirror) -> str:
     )
     text = (
         f"mirror at {mirror.rate:g}/s: {judged}{ignored} must match in all but {mirror.limit * 100:g} %{bounds}{known}"
+    )
+    return _fold(text, "  ")
+
+
+def _breaker(breaker: RehearsedBreaker) -> str:
+    text = (
+        f"rehearsed: {breaker.dependency} is told at {breaker.control} to misbehave, and V2's breaker looked at, "
+        f"its cooldown {duration(breaker.cooldown_s)}; every answer holds {' and '.join(breaker.needs)}"
     )
     return _fold(text, "  ")
 

@@ -66,7 +66,7 @@ class _Comparison:
         self._values = Values(v1, v2)
 
     def findings(self) -> Iterator[Finding]:
-        v1_base, v2_base = _base(self._v1), _base(self._v2)
+        v1_base, v2_base = base_path(self._v1), base_path(self._v2)
         theirs = {_shape(v2_base + path): (path, node) for path, node in _paths(self._v2)}
         by_path = {_shape(path): (path, node) for path, node in _paths(self._v2)}
         moved = False
@@ -291,7 +291,7 @@ def _shape(path: str) -> str:
     return _PLACEHOLDER.sub("{}", path.rstrip("/") or "/")
 
 
-def _base(documents: Documents) -> str:
+def base_path(documents: Documents) -> str:
     """Return the path of the first server, its variables at their defaults."""
     servers = documents.root.get("servers")
     first = next(servers.items(), None) if servers else None
