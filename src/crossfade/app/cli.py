@@ -217,6 +217,12 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
 @click.option("--quick", is_flag=True, help="Fewer users and shorter times: a minute or two, and no evidence.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")
 @click.option(
+    "--record", is_flag=True, help="Hand the report over to the rollout's controller, for `rehearsal passed`."
+)
+@_STATE
+@_URL
+@_REASON
+@click.option(
     "-o",
     "--output",
     type=click.Choice(["text", "json", "yaml", "html"]),

@@ -110,6 +110,11 @@ def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, 
     say(output, data, render.after_verb(name, data))
 
 
+def record_rehearsal(client: Client, report: dict[str, Any], reason: str) -> str:
+    """Hand a rehearsal's report over to the controller; return where the rollout is then."""
+    return render.after_verb("rehearse", client.post("/rehearse", {"by": person(), "reason": reason, "report": report}))
+
+
 def _drilled(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     """Wait for a drill's end; CrossfadeError where it did not end back on the split."""
     from crossfade.adapters.system import SystemClock

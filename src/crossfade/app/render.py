@@ -72,6 +72,7 @@ def after_verb(name: str, data: dict[str, Any]) -> str:
         "pause": "paused: no promotions; guardrails are watched",
         "resume": "resumed",
         "approve": f"approved leaving {data['phase']['name']}",
+        "rehearse": "has the rehearsal recorded",
         "rollback": "rolled back: everyone is on V1",
         "retire": f"{data['state']}: V1 is out of the proxy for good",
         "abort": "aborted: everyone is on V1, the rollout is over",

@@ -131,6 +131,27 @@ class RolledBack(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalRecorded(Event):
+    """A person handed a rehearsal's report over. The latest one counts."""
+
+    VERB: ClassVar[str] = "record a rehearsal of"
+    by: str
+    reason: str
+    digest: str
+    """Of what the plan said that was rehearsed."""
+    outcome: str
+    """PASS | FAIL | INCONCLUSIVE"""
+    sentence: str
+    """The outcome's reason, with the name of a criterion that failed."""
+    ended: float
+    """Plan time at which the rehearsal had ended."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the OpenAPI document of v1 and v2, where known."""
+    report: str = ""
+    """SHA-256 of the report, by which its file is known again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillStarted(Event):
     """A rollback on purpose was decided on. Recorded before the switch is thrown: it is the intent."""
 

@@ -192,6 +192,21 @@ def _drill_passed(gate: Gate, look: _Look) -> GateStatus:
     return _status(gate, Verdict.INCONCLUSIVE, f"the plan's drill: {waits}")
 
 
+def _rehearsal_passed(gate: Gate, look: _Look) -> GateStatus:
+    seen, waits = look.rollout.rehearsed, "waits for: crossfade rehearse PLAN --record"
+    if seen is None:
+        return _status(gate, Verdict.INCONCLUSIVE, f"none is recorded; {waits}")
+    when, verdict = f"ended {moment(seen.ended)} UTC", Verdict(seen.outcome)
+    if seen.digest != look.plan.rehearsal_digest:
+        return _status(gate, Verdict.INCONCLUSIVE, f"the plan has changed since the one that {when}; {waits}")
+    expires_s = look.plan.rehearsal.expires_s
+    if verdict is Verdict.PASS and look.now - seen.ended >= expires_s:
+        return _status(gate, Verdict.INCONCLUSIVE, f"expired: {when}, and counts for {duration(expires_s)}; {waits}")
+    if verdict is Verdict.PASS:
+        return _status(gate, verdict, f"{seen.sentence}; {when}, counts for {duration(expires_s)}", 0.0)
+    return _status(gate, verdict, f"{seen.sentence}; {when}; {waits}")
+
+
 def approvals_missing(phase: Phase, rollout: Rollout, person: str | None = None) -> int:
     """Return how many more people must approve leaving a phase, were `person` to approve as well."""
     wanted = max((gate.people for gate in phase.gates if gate.kind is GateKind.APPROVED), default=0)
@@ -221,5 +236,6 @@ _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
     GateKind.NO_CASCADING_FAILURES: _no_cascading_failures,
     GateKind.ROLLBACK_READY: _rollback_ready,
     GateKind.DRILL_PASSED: _drill_passed,
+    GateKind.REHEARSAL_PASSED: _rehearsal_passed,
     GateKind.APPROVED: _approved,
 }

@@ -251,6 +251,8 @@ class GateKind(StrEnum):
     """`rollback ready`: the proxy's rollback connection answers and every node reports the wanted state."""
     DRILL_PASSED = "drill_passed"
     """`drill passed`: a rollback on purpose was done in this phase, and in time."""
+    REHEARSAL_PASSED = "rehearsal_passed"
+    """`rehearsal passed`: the latest rehearsal recorded passed, and has not expired."""
     APPROVED = "approved"
     """`approved by a person`, `approved by 2 people`."""
 
@@ -411,9 +413,11 @@ class RehearsedBreaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What a rehearsal is told beside the sections of its parts."""
+    """What a rehearsal is told beside the sections of its parts, and how long it counts."""
 
     breaker: RehearsedBreaker | None = None
+    expires_s: float = 2 * WEEK
+    """Plan seconds from its end for which it passes a gate."""
 
 
 class NoticeKind(StrEnum):
@@ -531,6 +535,8 @@ class Plan:
     deprecation: Deprecation | None = None
     digest: str = ""
     """SHA-256 of the plan's canonical form: cohorts included, secrets and notices not."""
+    rehearsal_digest: str = ""
+    """SHA-256 of what a rehearsal tries."""
 
     def __post_init__(self) -> None:
         if not self.phases:

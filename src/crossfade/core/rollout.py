@@ -64,6 +64,8 @@ class Rollout:
     """What the latest drill that passed has shown, in this attempt."""
     drilled_phase: int | None = None
     """Index of the phase in which it passed."""
+    rehearsed: e.RehearsalRecorded | None = None
+    """The latest rehearsal of this attempt."""
     attempt: int = 1
     """Counts retries; evidence is gathered anew in each attempt."""
     alerts: Mapping[str, str] = field(default_factory=dict)
@@ -142,6 +144,8 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return replace(new, held=event.reason, held_kind=event.kind, held_since=since)
         case e.HoldEnded():
             return _released(new)
+        case e.RehearsalRecorded():
+            return replace(new, rehearsed=event)
         case e.GateApproved():
             return replace(new, approvals=MappingProxyType({**new.approvals, event.person or event.by: event.by}))
         case e.AlertRaised():
@@ -179,6 +183,7 @@ def _begin_attempt(rollout: Rollout) -> Rollout:
         away_until=None,
         drilled=None,
         drilled_phase=None,
+        rehearsed=None,
     )
 
 

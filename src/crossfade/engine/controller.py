@@ -37,6 +37,7 @@ from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_
 from crossfade.core.machine import State, allowed, refusal
 from crossfade.core.observation import Observation
 from crossfade.core.plan import Plan
+from crossfade.core.rehearsal.report import Report
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import Version
 from crossfade.core.words import duration
@@ -73,6 +74,8 @@ from crossfade.ports import (
 
 log = logging.getLogger("crossfade.controller")
 
+_SENTENCE_MAX = 1000
+"""What the history keeps of a report's own words."""
 UNSAVED_TICKS = 10_000
 """Ticks, and looks, kept in memory while the store is down; older ticks are in the evidence all the same."""
 
@@ -781,6 +784,36 @@ class Controller:
             if who in approvals and approvals_missing(phase, self.rollout):
                 raise ConflictError(f"{approvals[who]} has approved leaving {phase.name}; somebody else must as well")
             event = e.GateApproved(at=self._now(), phase=self.rollout.phase, by=by, reason=reason, person=who)
+            return await self._journal.record(event)
+
+    @_traced
+    async def rehearse(self, by: str, reason: str, report: Report, *, revision: int | None = None) -> Rollout:
+        """Record a rehearsal's report, on which the gate `rehearsal passed` rests; the latest counts.
+
+        Raises ConflictError where it is a quick one, or of a plan that says something else of what is rehearsed.
+        """
+        async with self._acting:
+            self._must_not_be_fenced()
+            self._must_be_at(revision)
+            if report.quick:
+                raise ConflictError("a quick rehearsal is no evidence; rehearse without --quick")
+            if (report.plan, report.digest) != (self.plan.name, self.plan.rehearsal_digest):
+                raise ConflictError(
+                    f"the report is of {report.plan} {report.digest[:12]}, and this is {self.plan.name} "
+                    f"{self.plan.rehearsal_digest[:12]}: rehearse the plan that the controller carries out"
+                )
+            now = self._now()
+            event = e.RehearsalRecorded(
+                at=now,
+                by=by,
+                reason=reason,
+                digest=report.digest,
+                outcome=report.outcome.value,
+                sentence=report.sentence[:_SENTENCE_MAX],
+                ended=min(now, self._parts.clock.plan_time(report.ended)),
+                versions=dict(report.versions),
+                report=report.fingerprint,
+            )
             return await self._journal.record(event)
 
     @_traced

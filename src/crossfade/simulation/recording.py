@@ -40,6 +40,7 @@ _TOLD = (
     e.PhasePromoted,
     e.SplitApplied,
     e.GateApproved,
+    e.RehearsalRecorded,
     e.Paused,
     e.Resumed,
     e.DrillStarted,
@@ -137,6 +138,8 @@ def told(history: Iterable[Happened]) -> tuple[Happened, ...]:
 def _anonymous(event: e.Event) -> e.Event:
     if isinstance(event, (e.RolledBack, e.DrillPassed, e.DrillFailed)):
         event = replace(event, nodes={})
+    if isinstance(event, e.RehearsalRecorded):
+        event = replace(event, sentence="")
     if not getattr(event, "by", ""):
         return event
     changes: dict[str, Any] = {"by": PERSON}

@@ -53,6 +53,8 @@ from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
 from crossfade.simulation.register import Marked
 
 _AROUND = Surroundings(rollback_ready=True)
+_BY_PEOPLE = frozenset({GateKind.APPROVED, GateKind.DRILL_PASSED, GateKind.REHEARSAL_PASSED})
+"""Gates that pass by what people do; simulated ones do it as soon as nothing else is waited for."""
 _NEAR = 1.0
 """Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
 _CHUNK_MAX = 24
@@ -411,6 +413,8 @@ class _Run:
             for number in range(approvals_missing(self.plan.phases[self.rollout.phase], self.rollout)):
                 by = f"simulated person {number + 1}"
                 self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by=by, reason=""))
+        if GateKind.REHEARSAL_PASSED in wanted:
+            self._record(_rehearsed(self.plan, self.now))
         if GateKind.DRILL_PASSED in wanted:
             self._carry_out(Drill(reason=""))
         if wanted:
@@ -426,7 +430,7 @@ class _Run:
     def _waits_only_for_people(self, decision: Decision) -> frozenset[GateKind]:
         """Return what people are waited for to do; nothing where other gates wait too."""
         waiting = frozenset(gate.kind for gate in decision.gates if gate.verdict is not Verdict.PASS)
-        mine = waiting <= {GateKind.APPROVED, GateKind.DRILL_PASSED} and decision.outcome is Outcome.NOT_YET
+        mine = waiting <= _BY_PEOPLE and decision.outcome is Outcome.NOT_YET
         return waiting if mine else frozenset()
 
     def _note_waiting(self, decision: Decision, lasted: float) -> None:
@@ -459,6 +463,18 @@ class _Run:
     def _record(self, event: e.Event) -> None:
         self.rollout = evolve(self.rollout, event)
         self.events.append(event)
+
+
+def _rehearsed(plan: Plan, at: float) -> e.RehearsalRecorded:
+    return e.RehearsalRecorded(
+        at=at,
+        by="simulated person 1",
+        reason="",
+        digest=plan.rehearsal_digest,
+        outcome=Verdict.PASS.value,
+        sentence="taken to pass",
+        ended=at,
+    )
 
 
 def is_beyond(plan: Plan, defect: Defect, margin: float) -> bool:

@@ -21,7 +21,7 @@ from crossfade.app.planfile.metrics import metric_names, read_metrics
 from crossfade.app.planfile.mirror import read_mirror
 from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
-from crossfade.app.planfile.rehearsal import read_rehearsal
+from crossfade.app.planfile.rehearsal import check_gate, read_rehearsal
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
 from crossfade.core.plan import (
@@ -72,6 +72,7 @@ _ADDED = {
     "contract": None,
     "mirror": None,
     "rehearsal": Rehearsal(),
+    "rehearsal_digest": "",
     "people": 1,
     "notices": (),
     "unattended": Unattended(),
@@ -94,7 +95,7 @@ def load_plan(path: Path) -> Plan:
     plan = _read_plan(Field(root, "", report), path.parent)
     if report.problems or plan is None:
         raise PlanError(tuple(sorted(set(report.problems))))
-    return replace(plan, digest=digest(plan))
+    return _with_digests(plan)
 
 
 def with_addresses(
@@ -107,8 +108,11 @@ def with_addresses(
         v1=replace(plan.api.v1, upstreams=v1 or plan.api.v1.upstreams),
         v2=replace(plan.api.v2, upstreams=v2 or plan.api.v2.upstreams),
     )
-    moved = replace(plan, api=api)
-    return replace(moved, digest=digest(moved))
+    return _with_digests(replace(plan, api=api))
+
+
+def _with_digests(plan: Plan) -> Plan:
+    return replace(plan, digest=digest(plan), rehearsal_digest=rehearsal_digest(plan))
 
 
 def digest(plan: Plan) -> str:
@@ -121,13 +125,14 @@ def digest(plan: Plan) -> str:
     steering = replace(
         plan,
         digest="",
+        rehearsal_digest="",
         override_secret="",
         sources=sources,
         notices=(),
         load=None,
         contract=None,
         mirror=None,
-        rehearsal=Rehearsal(),
+        rehearsal=replace(plan.rehearsal, breaker=None),
     )
     return _hashed(steering)
 
@@ -138,7 +143,7 @@ def rehearsal_digest(plan: Plan) -> str:
     Where the contract's documents are kept does not count; what they say is kept beside it, in the report.
     """
     exemptions = plan.contract and plan.contract.exemptions
-    return _hashed((plan.api, plan.metrics, plan.load, exemptions, plan.mirror, plan.rehearsal))
+    return _hashed((plan.api, plan.metrics, plan.load, exemptions, plan.mirror, plan.rehearsal.breaker))
 
 
 def _hashed(value: object) -> str:
@@ -173,7 +178,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         people=Population(users=rule.users, sizes=rule.cohort_sizes()),
         users_unread=assignment.section is None or (rule.users == 0 and "users" in assignment.section.values),
     )
-    phases = read_phases(top.require("phases", "[{name: canary, split: 5%, soak: 1w}]"), context)
+    phases_field = top.require("phases", "[{name: canary, split: 5%, soak: 1w}]")
+    phases = read_phases(phases_field, context)
     _check_population(assignment, context.people)
     confidence = _read_confidence(top.get("confidence"))
     secret = _read_secret(top.get("override secret"), folder, "override-secret", quantities.secret)
@@ -183,6 +189,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     contract = read_contract(top.get("contract"), folder)
     mirror = read_mirror(top.get("mirror"))
     rehearsal = read_rehearsal(top.get("rehearsal"), metrics)
+    if phases_field is not None:
+        check_gate(phases, rehearsal, contract, phases_field)
     notices = read_notices(top.get("notify"), folder)
     deprecation = read_deprecation(top.get("deprecation"), api, [phase.name for phase in phases])
     if root.report.problems or name is None or api is None:

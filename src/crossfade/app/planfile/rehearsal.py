@@ -1,4 +1,4 @@
-"""The `rehearsal` section: how V2's breaker is provoked before the first user."""
+"""The `rehearsal` section: how V2's breaker is provoked before the first user, and how long that counts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from urllib.parse import urlsplit
 
 from crossfade.app.planfile import quantities
 from crossfade.app.planfile.fields import Field
-from crossfade.core.plan import Action, Metric, MetricKind, Rehearsal, RehearsedBreaker
+from crossfade.core.plan import (
+    Action,
+    ContractDocuments,
+    GateKind,
+    Metric,
+    MetricKind,
+    Phase,
+    Rehearsal,
+    RehearsedBreaker,
+)
 
-REHEARSAL_KEYS = ("breaker",)
+REHEARSAL_KEYS = ("expires", "breaker")
 BREAKER_KEYS = ("control", "dependency", "needs", "cooldown")
 _CONTROL = '"http://127.0.0.1:8103/control"'
 _EXAMPLE = f"{{control: {_CONTROL}}}"
@@ -20,7 +29,20 @@ def read_rehearsal(field: Field | None, metrics: Sequence[Metric]) -> Rehearsal:
     section = field.section(REHEARSAL_KEYS, f"{{breaker: {_EXAMPLE}}}") if field else None
     if section is None:
         return Rehearsal()
-    return Rehearsal(breaker=_breaker(section.get("breaker"), metrics))
+    return Rehearsal(
+        breaker=_breaker(section.get("breaker"), metrics),
+        expires_s=section.parse("expires", quantities.positive_duration, Rehearsal().expires_s),
+    )
+
+
+def check_gate(phases: Sequence[Phase], rehearsal: Rehearsal, contract: ContractDocuments | None, field: Field) -> None:
+    """Note where a phase asks for a rehearsal that can't pass."""
+    asks = next((p.name for p in phases if any(g.kind is GateKind.REHEARSAL_PASSED for g in p.own_gates)), None)
+    lacks = [
+        name for name, there in (("contract", contract), ("rehearsal.breaker", rehearsal.breaker)) if there is None
+    ]
+    if asks is not None and lacks:
+        field.problem(f"of {asks} ask for `rehearsal passed`, which can't be without {' and '.join(lacks)}; add it")
 
 
 def _breaker(field: Field | None, metrics: Sequence[Metric]) -> RehearsedBreaker | None:

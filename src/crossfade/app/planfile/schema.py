@@ -283,7 +283,8 @@ def _rehearsal() -> dict[str, Any]:
         },
         ["control"],
     )
-    return _object({"breaker": breaker}, [])
+    expires = _text(_TIME, "How long a rehearsal counts for its gate; default 2w.")
+    return _object({"expires": expires, "breaker": breaker}, [])
 
 
 def _notice_rules() -> dict[str, Any]:
@@ -323,6 +324,7 @@ def _gates() -> tuple[str, ...]:
         "no cascading failures",
         "rollback ready",
         "drill passed",
+        "rehearsal passed",
         rf"no [vV]1 requests for {_TIME}",
         "approved by (a person|[2-9] people)",
     )

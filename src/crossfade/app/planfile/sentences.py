@@ -48,6 +48,7 @@ start: NAME " on target"i -> on_target
      | "no cascading failures"i -> no_cascading_failures
      | "rollback ready"i -> rollback_ready
      | "drill passed"i -> drill_passed
+     | "rehearsal passed"i -> rehearsal_passed
      | "no v1 requests for "i DURATION -> no_v1_requests
      | "approved by a person"i -> approved
      | "approved by "i PEOPLE " people"i -> approved
@@ -76,6 +77,7 @@ GATE_FORMS = (
     "no cascading failures",
     "rollback ready",
     "drill passed",
+    "rehearsal passed",
     "no v1 requests for 1d",
     "approved by a person",
     "approved by 2 people",
@@ -83,7 +85,7 @@ GATE_FORMS = (
 STABLE_S = 86_400.0
 """What `stable` alone means: for the last 24 h."""
 _SEVERAL = tuple("23456789")
-_NOT_YET = ("rehearsal passed", "peak load passed")
+_NOT_YET = ("peak load passed",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

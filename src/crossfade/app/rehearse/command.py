@@ -16,13 +16,15 @@ import click
 import orjson
 
 from crossfade.adapters.system import SystemClock
-from crossfade.app.commands import say
+from crossfade.app.client import Client
+from crossfade.app.commands import client_of, record_rehearsal, say
 from crossfade.app.load.command import fast_loop
 from crossfade.app.planfile import load_plan, rehearsal_digest
 from crossfade.app.rehearse.kept import Kept
 from crossfade.app.rehearse.page import as_html, as_text
 from crossfade.app.rehearse.parts import QUICK, WHOLE, Progress, Stage, run_part
 from crossfade.app.terminal.escaped import escaped
+from crossfade.core.plan import Plan
 from crossfade.core.rehearsal.report import Criterion, Part, PartName, Report, as_data
 from crossfade.core.verdict import Verdict
 from crossfade.errors import UnreachableError, UsageError
@@ -42,14 +44,19 @@ class RehearseOptions:
     out: Path | None = None
     quick: bool = False
     seed: int = 1
+    record: bool = False
+    state: Path = Path(".crossfade")
+    reason: str = ""
 
 
 def run_rehearse(options: RehearseOptions, output: str) -> int:
     """Carry it out and print the report; return the exit code: 0 PASS, 1 FAIL, 5 INCONCLUSIVE.
 
-    PlanError or UsageError where the words make no sense. What can't be reached makes its part INCONCLUSIVE.
+    PlanError or UsageError where the words make no sense; with `record` UnreachableError where no controller answers,
+    before anything is tried. What else can't be reached makes its part INCONCLUSIVE.
     """
     plan = load_plan(options.plan)
+    controller = _controller(options, plan)
     kept = Kept(options.out or Path(f"rehearsal-{plan.name}"))
     clock = SystemClock()
     stage = Stage(plan, options.plan, clock, extent=QUICK if options.quick else WHOLE, seed=options.seed)
@@ -60,7 +67,28 @@ def run_rehearse(options: RehearseOptions, output: str) -> int:
         click.echo(as_html(report))
     else:
         say(output, as_data(report), as_text(report))
+    if controller is not None:
+        click.echo(escaped(_recorded(controller, report, options.reason)), err=True)
     return EXIT_CODES[report.outcome]
+
+
+def _controller(options: RehearseOptions, plan: Plan) -> Client | None:
+    """Return who the report is handed over to; None where nobody asked for it."""
+    if not options.record:
+        return None
+    if options.quick:
+        raise UsageError("a quick rehearsal is no evidence and can't be recorded; leave --quick or --record out")
+    client = client_of(plan.name, options.state)
+    carried = client.get("")["rollout"]
+    if carried != plan.name:
+        raise UsageError(f"{carried} is carried out there, and not {plan.name}, whose rehearsal this would be")
+    return client
+
+
+def _recorded(controller: Client, report: Report, reason: str) -> str:
+    if report.missing or any(part.partial == STOPPED for part in report.parts):
+        return "not recorded: the rehearsal is not at its end; go on with --resume --record"
+    return record_rehearsal(controller, as_data(report), reason)
 
 
 async def _rehearse(options: RehearseOptions, stage: Stage, kept: Kept, clock: Clock) -> Report:

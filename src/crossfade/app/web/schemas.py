@@ -43,6 +43,13 @@ class AskRetry(Ask):
     """Where to start again; null: in the phase that was rolled back."""
 
 
+class AskRehearse(Ask):
+    """A rehearsal's report, handed over."""
+
+    report: dict[str, Any] = Field(examples=[{"plan": "trips-v2", "parts": []}])
+    """As `crossfade rehearse -o json` prints it; its outcome is found anew from the criteria."""
+
+
 class AskToken(Said):
     """A token to be made."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
@@ -11,12 +11,13 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import note
-from crossfade.app.web.schemas import Ask, AskRetry, Status
+from crossfade.app.web.schemas import Ask, AskRehearse, AskRetry, Status
 from crossfade.app.web.served import Named, Needs, Served
 from crossfade.core.access import Role
+from crossfade.core.rehearsal.report import Report, from_data
 from crossfade.core.rollout import Rollout
 from crossfade.engine.controller import Controller
-from crossfade.errors import ChangedError
+from crossfade.errors import ChangedError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,13 @@ VERBS: tuple[Verb, ...] = (
         lambda c, ask, who, at: c.approve(who.by, ask.reason, person=who.person, revision=at),
     ),
     Verb(
+        "rehearse",
+        Role.OPERATOR,
+        "Record a rehearsal's report, on which the gate `rehearsal passed` rests. The latest counts.",
+        lambda c, ask, who, at: c.rehearse(who.by, ask.reason, report_in(ask.report), revision=at),
+        AskRehearse,
+    ),
+    Verb(
         "rollback",
         Role.OPERATOR,
         "Put every user on V1 now.",
@@ -106,6 +114,15 @@ VERBS: tuple[Verb, ...] = (
         repeats=True,
     ),
 )
+
+
+def report_in(data: Mapping[str, Any]) -> Report:
+    """Return the report that was handed over; UsageError where it is none."""
+    try:
+        return from_data(data)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise UsageError("`report` is no rehearsal's; hand over what `crossfade rehearse -o json` prints") from None
+
 
 IfMatch = Annotated[
     str | None,

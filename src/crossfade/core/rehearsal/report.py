@@ -6,9 +6,12 @@ included, makes it INCONCLUSIVE, never PASS.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final
 
 from crossfade.core.rehearsal.breakers import Finding
@@ -114,6 +117,11 @@ class Report:
         return tuple((part, one) for part in self.parts for one in part.criteria if one.outcome is self.outcome)
 
     @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the report as data, its keys in order."""
+        return sha256(json.dumps(as_data(self), sort_keys=True).encode()).hexdigest()
+
+    @property
     def sentence(self) -> str:
         """Return the outcome's reason."""
         total = sum(len(part.criteria) for part in self.parts)
@@ -210,10 +218,10 @@ def from_data(data: Mapping[str, Any]) -> Report:
     return Report(
         plan=str(data["plan"]),
         digest=str(data["digest"]),
-        began=float(data["began"]),
-        ended=float(data["ended"]),
+        began=_time(data["began"]),
+        ended=_time(data["ended"]),
         parts=_in_order(part_from_data(one) for one in data["parts"]),
-        versions={str(name): str(value) for name, value in data["versions"].items()},
+        versions={name: str(data["versions"][name])[:64] for name in ("v1", "v2") if name in data["versions"]},
         quick=bool(data["quick"]),
     )
 
@@ -226,11 +234,22 @@ def part_from_data(data: Mapping[str, Any]) -> Part:
             Criterion(outcome=Verdict(one["outcome"]), **{key: str(one[key]) for key in _TEXTS})
             for one in data["criteria"]
         ),
-        began=float(data["began"]),
-        ended=float(data["ended"]),
+        began=_time(data["began"]),
+        ended=_time(data["ended"]),
         partial=str(data["partial"]),
         notes=tuple(str(note) for note in data["notes"]),
     )
+
+
+_LATEST = 1e11
+"""No time is after it: the year 5138."""
+
+
+def _time(value: Any) -> float:
+    seconds = float(value)
+    if not (math.isfinite(seconds) and 0 <= seconds <= _LATEST):
+        raise ValueError(f"{value} is no time")
+    return seconds
 
 
 _TEXTS = ("name", "figure", "limit", "why", "reproduce")
