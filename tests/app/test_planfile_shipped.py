@@ -56,8 +56,10 @@ def test_the_real_plan_decides_at_ten_requests_a_day_and_the_demos_at_its_own(tr
 
 
 def test_the_demo_differs_only_where_it_says(trips: Plan, demo: Plan) -> None:
-    pairs = list(zip(map(_without_drill, trips.phases), demo.phases, strict=True))
+    pairs = list(zip(map(_without_trials, trips.phases), demo.phases, strict=True))
     assert [phase.name for phase in trips.phases if phase.drill] == ["nearly"]
+    rehearsed = [p.name for p in trips.phases if any(g.kind is GateKind.REHEARSAL_PASSED for g in p.gates)]
+    assert rehearsed == ["internal"]
     assert [(real.name, real.soak_s, play.soak_s) for real, play in pairs if real != play] == [
         ("canary", WEEK, 2 * WEEK)
     ]
@@ -68,12 +70,12 @@ def test_the_demo_differs_only_where_it_says(trips: Plan, demo: Plan) -> None:
     assert (trips.api, trips.confidence) == (demo.api, demo.confidence)
     assert trips.assignment.cohorts == demo.assignment.cohorts
     marks = re.findall(r"# DEMO\b", (PLANS / "trips-v2-demo.yaml").read_text())
-    assert len(marks) == 4, "the name, the baseline, the soak and the drill"
+    assert len(marks) == 5, "the name, the baseline, the rehearsal, the soak and the drill"
 
 
-def _without_drill(phase: Phase) -> Phase:
+def _without_trials(phase: Phase) -> Phase:
     own, all_of_them = (
-        tuple(gate for gate in gates if gate.kind is not GateKind.DRILL_PASSED)
+        tuple(gate for gate in gates if gate.kind not in (GateKind.REHEARSAL_PASSED, GateKind.DRILL_PASSED))
         for gates in (phase.own_gates, phase.gates)
     )
     return replace(phase, drill=None, own_gates=own, gates=all_of_them)

@@ -14,8 +14,10 @@ from tests.simulation.test_replay import eventful_life, report_of
 
 from crossfade.app.export import recording_lines
 from crossfade.app.simulate.backtest import as_data, as_text
-from crossfade.core.plan import Plan
+from crossfade.core.plan import Gate, GateKind, Plan
+from crossfade.core.rehearsal.report import Criterion, Part, PartName, Report
 from crossfade.core.split import Split, Version
+from crossfade.core.verdict import Verdict
 from crossfade.errors import UsageError
 from crossfade.simulation.backtest import Backtested, Came, backtest, same_split
 from crossfade.simulation.recording import read_recording
@@ -114,6 +116,26 @@ def test_splits_are_the_same_where_every_user_gets_the_same_version() -> None:
     assert same_split(Split(everyone=500, cohorts={"beta": 500}), Split(everyone=500))
     assert not same_split(Split(everyone=500, cohorts={"beta": 501}), Split(everyone=500))
     assert not same_split(None, Split())
+
+
+@pytest.mark.parametrize("rehearsed", [True, False], ids=["rehearsed", "not rehearsed"])
+async def test_a_rehearsal_of_the_recording_passes_the_gate_of_a_changed_plan(*, rehearsed: bool) -> None:
+    world = World()
+    controller = await begun(world)
+    if rehearsed:
+        criterion = Criterion(name="ada's", outcome=Verdict.PASS, figure="1", limit="1")
+        parts = tuple(Part(name=name, criteria=(criterion,)) for name in PartName)
+        report = Report(plan=PLAN.name, digest="", began=0.0, ended=world.clock.now(), parts=parts)
+        await controller.rehearse("ada", "week 1", report)
+    await lived(world, controller, 70, 0.05, n=7000)
+    lines = await recorded(world)
+    gate = Gate(kind=GateKind.REHEARSAL_PASSED, text="rehearsal passed")
+    first, *others = PLAN.phases
+    gated = replace(first, gates=(gate, *first.gates), own_gates=(gate, *first.own_gates))
+    result = judged(lines, replace(PLAN, phases=(gated, *others), rehearsal_digest="changed"))
+    assert judged(lines).phases[1].came is Came.DECIDED
+    assert result.phases[1].came is (Came.DECIDED if rehearsed else Came.FOLLOWED)
+    assert b"all 5 criteria" not in b"".join(lines)
 
 
 @pytest.mark.parametrize("passes", [True, False], ids=["passed", "failed"])

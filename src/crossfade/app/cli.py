@@ -214,7 +214,7 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on with the rehearsal in the folder: parts that have ended stay.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; default: rehearsal-ROLLOUT.")
-@click.option("--quick", is_flag=True, help="Fewer users and shorter times: a minute or two, and no evidence.")
+@click.option("--quick", is_flag=True, help="Fewer users and shorter times: shows faults, no evidence.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")
 @click.option(
     "--record", is_flag=True, help="Hand the report over to the rollout's controller, for `rehearsal passed`."
