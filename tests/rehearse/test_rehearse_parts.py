@@ -116,6 +116,33 @@ async def test_wrong_questions_are_asked_too_and_nothing_but_refusals_shows_noth
     assert "load.values" in progress.criteria[1].why
 
 
+UNFIT = {
+    "a pattern": {"properties": {"hotels": {"items": {"properties": {"name": {"pattern": "("}}}}}},
+    "a type": {"type": "tripp"},
+    "a reference": {"$ref": "#/components/schemas/Nowhere"},
+    "a circle": {"$ref": "#/components/schemas/H"},
+    "a keyword": {"required": 7},
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("version", ["3.0.0", "3.1.0"])
+async def test_a_schema_that_is_none_is_one_line_with_its_place(tmp_path: Path, what: str, version: str) -> None:
+    async with serving() as v1, serving() as v2:
+        path, progress = plan_in(tmp_path, v1.port, v2.port, version), Progress()
+        document = promised("/v2/trips", version)
+        answer = document["paths"]["/v2/trips"]["get"]["responses"]["200"]
+        answer["content"]["application/json"]["schema"] = UNFIT[what]
+        if what == "a circle":
+            document["components"]["schemas"]["H"] = UNFIT[what]
+        (tmp_path / "v2.json").write_text(json.dumps(document))
+        await run_part(PartName.CALLS, Stage(load_plan(path), path, SystemClock(), extent=FEW), progress)
+    good, bad = progress.criteria
+    assert (good.outcome, bad.outcome) == (P, U), bad
+    assert "v2.json:1: no answer can be held against this schema: " in bad.why
+    assert "\n" not in bad.why
+
+
 @pytest.mark.parametrize("part", ["calls", "mirror", "load"])
 async def test_a_deployment_that_is_away_is_one_clear_line(tmp_path: Path, part: PartName) -> None:
     path, progress = plan_in(tmp_path), Progress()

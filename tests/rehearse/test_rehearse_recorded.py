@@ -92,7 +92,7 @@ async def cli(api: Asked, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 async def test_the_command_records_what_it_came_to(api: Asked, tmp_path: Path) -> None:
-    one, kept = report(1.0), Kept(tmp_path / "out")
+    one, kept = report(api.carried.clock.now() - 60), Kept(tmp_path / "out")
     kept.begin(replace(one, parts=()))
     for part in one.parts:
         kept.keep(part)
@@ -103,6 +103,13 @@ async def test_the_command_records_what_it_came_to(api: Asked, tmp_path: Path) -
         "trips-v2 has the rehearsal recorded; 0 % of users on V2 (internal 100 %, everyone else 0 %)",
     )
     assert [(one["outcome"], one["reason"]) for one in await recorded(api)] == [("PASS", "week 1")]
+    assert (await recorded(api))[0]["ended"] == one.ended, "going on with nothing made it no younger"
+    await api.carried.controller.tick()
+    gates = {one["gate"]: one for one in (await api.get(BASE))[1]["gates"]}
+    assert gates["rehearsal passed"]["verdict"] == "PASS"
+    assert "all 5 criteria of 5 parts pass; ended " in gates["rehearsal passed"]["evidence"]
+    page = await api.ask("GET", "/rollouts/trips-v2", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert "rehearsal passed" in await page.text()
 
 
 async def test_nothing_is_tried_where_it_could_not_be_recorded(api: Asked, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class RehearsalRecorded(Event):
     sentence: str
     """The outcome's reason, with the name of a criterion that failed."""
     ended: float
-    """Plan time at which the rehearsal had ended."""
+    """Plan time at which the first of its parts had ended: from then on it grows old."""
     versions: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the OpenAPI document of v1 and v2, where known."""
     report: str = ""

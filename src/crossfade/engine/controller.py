@@ -810,7 +810,7 @@ class Controller:
                 digest=report.digest,
                 outcome=report.outcome.value,
                 sentence=report.sentence[:_SENTENCE_MAX],
-                ended=min(now, self._parts.clock.plan_time(report.ended)),
+                ended=min(now, self._parts.clock.plan_time(report.shown_at)),
                 versions=dict(report.versions),
                 report=report.fingerprint,
             )

@@ -7,6 +7,7 @@ document says too, and never by a server error.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from jsonschema import Draft4Validator, Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import UnknownType, best_match
 from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
@@ -29,6 +30,7 @@ from crossfade.core.mirror.compare import Answer
 from crossfade.core.plan import Plan
 from crossfade.core.rehearsal.report import Criterion
 from crossfade.core.verdict import Verdict
+from crossfade.errors import UsageError
 
 LIMIT: Final = "no server error, and each answer as the document promises"
 _LONG: Final = "x" * 300
@@ -122,7 +124,10 @@ class Operations:
         return (_BY_TYPE.get(holders[-1].text("type"), "a"),)
 
     def trouble(self, operation: Node, answer: Answer) -> str:
-        """Return in what way an answer is none that the document promises; empty where it is."""
+        """Return in what way an answer is none that the document promises; empty where it is.
+
+        UsageError where the document's schema is none.
+        """
         if answer.status >= 500:
             return f"status {answer.status}, a server error"
         promised = self._promised(operation, answer.status)
@@ -155,8 +160,11 @@ class Operations:
         validator: Validator = kind(reference, registry=self._registry, format_checker=kind.FORMAT_CHECKER)
         try:
             error = best_match(validator.iter_errors(answer.body))
-        except Unresolvable as unresolvable:
-            return f"the document refers to {unresolvable.ref}, where nothing is"
+        except (Unresolvable, UnknownType, re.error, RecursionError, TypeError, ValueError) as unfit:
+            first = str(unfit).strip().partition("\n")[0] or type(unfit).__name__
+            raise UsageError(
+                f"{self._read.place(schema.spot)}: no answer can be held against this schema: {first}"
+            ) from None
         if error is None:
             return ""
         where = error.json_path.removeprefix("$").removeprefix(".")

@@ -118,7 +118,9 @@ async def _rehearse(options: RehearseOptions, stage: Stage, kept: Kept, clock: C
             kept.keep(ended[name])
             showing.ended(ended[name])
     in_order = tuple(ended[name] for name in PartName if name in ended)
-    return replace(head, ended=clock.now(), parts=in_order)
+    # Going on where nothing is left to be done makes it no younger.
+    last = max((part.ended for part in in_order), default=clock.now())
+    return replace(head, ended=last, parts=in_order)
 
 
 async def _part(name: PartName, stage: Stage, stopped: asyncio.Event, clock: Clock, showing: _Showing) -> Part:

@@ -117,6 +117,11 @@ class Report:
         return tuple((part, one) for part in self.parts for one in part.criteria if one.outcome is self.outcome)
 
     @property
+    def shown_at(self) -> float:
+        """Return when the first of its parts had ended: from then on what it shows grows old."""
+        return min((part.ended for part in self.parts), default=self.ended)
+
+    @property
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the report as data, its keys in order."""
         return sha256(json.dumps(as_data(self), sort_keys=True).encode()).hexdigest()
