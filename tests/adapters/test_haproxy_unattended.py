@@ -110,6 +110,7 @@ async def test_a_proxy_left_alone_puts_everyone_on_v1_and_leaves_the_mark(
         await way(site)
         await site.until_on_v1()
         site.attended = True
+        await site.proxy.close()  # else it would bring back what the next one stops
         site.proxy = site.controller()
         await site.proxy.start()
         node = await site.node()
