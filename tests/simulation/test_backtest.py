@@ -124,8 +124,9 @@ async def test_a_rehearsal_of_the_recording_passes_the_gate_of_a_changed_plan(*,
     controller = await begun(world)
     if rehearsed:
         criterion = Criterion(name="ada's", outcome=Verdict.PASS, figure="1", limit="1")
-        parts = tuple(Part(name=name, criteria=(criterion,)) for name in PartName)
-        report = Report(plan=PLAN.name, digest="", began=0.0, ended=world.clock.now(), parts=parts)
+        now = world.clock.now()
+        parts = tuple(Part(name=name, criteria=(criterion,), ended=now) for name in PartName)
+        report = Report(plan=PLAN.name, digest="", began=now, ended=now, parts=parts)
         await controller.rehearse("ada", "week 1", report)
     await lived(world, controller, 70, 0.05, n=7000)
     lines = await recorded(world)
