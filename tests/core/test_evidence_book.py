@@ -11,6 +11,7 @@ from functools import reduce
 from itertools import pairwise
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,6 +186,19 @@ def test_a_restart_in_the_middle_changes_no_bit() -> None:
     through = book.absorb(PLAN, canary(), ticks)
     stored = book.dump(book.absorb(PLAN, canary(), ticks[:57]))
     assert book.dump(through) == book.dump(book.absorb(PLAN, book.load(PLAN, stored), ticks[57:]))
+
+
+def test_evidence_stored_before_promotion_bet_on_parity_goes_on_without_what_its_bets_had_won() -> None:
+    ticks = traffic(np.random.default_rng(2), range(120))
+    document = orjson.loads(book.dump(book.absorb(PLAN, canary(), ticks[:57])))
+    metrics = len(document["streams"]["promote"])
+    document |= {"format": 2, "streams": {**document["streams"], "promote": [[3.0] * 11] * metrics}}
+    state = book.load(PLAN, orjson.dumps(document))
+    assert not state.streams.promote.any()
+    assert book.absorb(PLAN, state, ticks[57:]).streams.promote.any()
+    document["format"] = 1
+    with pytest.raises(ValueError, match="format 1"):
+        book.load(PLAN, orjson.dumps(document))
 
 
 def test_a_tick_given_twice_changes_nothing() -> None:

@@ -17,6 +17,8 @@ from crossfade.core.evidence.attribution import blamed
 from crossfade.core.evidence.common import classes, log_e_classes
 from crossfade.core.evidence.forecast import forecast
 from crossfade.core.evidence.gross import _log_binomial_tail, _log_fisher_tail
+from crossfade.core.evidence.noninferiority import alternatives as bets_on_promotion
+from crossfade.core.evidence.noninferiority import log_e_promote
 from crossfade.core.evidence.ratio import HARM_GRID, HARM_PRIOR, RARE_GRID, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID, quantile_interval, rate_interval, ratio_interval
 from crossfade.core.evidence.sums import BINS, Arm, Cell, bin_upper_ms, latency_bin
@@ -307,3 +309,16 @@ def test_the_streams_to_blame_are_the_strong_ones() -> None:
     found = blamed({"a": math.log(1000), "b": math.log(25), "c": 0.0, "d": -3.0})
     assert found == ("a", "b")
     assert blamed({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("level", "more"), [(1.05, False), (2.5, False), (0.8, False), (1.0, False), (0.95, True), (1.2, True)]
+)
+def test_promotion_bets_beyond_the_margin_and_most_on_parity_where_that_will_do(level: float, more: bool) -> None:
+    bets = bets_on_promotion(level, more=more)
+    assert (bets > level).all() if more else (bets < level).all()
+    bet_most = log_e_promote(np.where(np.arange(len(bets)) == 1, 0.0, -np.inf))
+    assert math.exp(bet_most) > 0.5
+    if level < 1 if more else level > 1:
+        assert bets[1] == pytest.approx(1.0)
+    assert log_e_promote(np.zeros(len(bets))) == pytest.approx(0.0)

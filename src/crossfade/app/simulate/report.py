@@ -70,18 +70,21 @@ def shares(scenario: Scenario, phase: Phase) -> tuple[float, float]:
 
 
 def floors(scenario: Scenario) -> dict[str, float | None]:
-    """Return Wald's and Lai's floors, in V2 requests, for the first defect; None where there is no such bound."""
+    """Return Wald's and Lai's floors, in V2 requests, for the first defect; None where there is no such bound.
+
+    Lai's is of a defect that may begin at any request of V2 in the whole plan, over which the plan's error probability
+    is promised.
+    """
     if not scenario.defects:
         return {"wald": None, "lai": None}
     defect = scenario.defects[0]
     phases, alpha = scenario.plan.phases, scenario.plan.confidence.false_rollback
     share = shares(scenario, phases[defect.phase])[1]
     region = next((r.share for r in scenario.regions if r.name == defect.region), 1.0)
-    before = sum(phase.soak_s * phase.target / BUCKETS for phase in phases[: defect.phase])
-    before = (before + defect.after_s * phases[defect.phase].target / BUCKETS) * scenario.rate
+    planned = sum(phase.soak_s * phase.target / BUCKETS for phase in phases) * scenario.rate
     pairs = list(_rates(scenario, defect))
     found = [value for pair in pairs if (value := wald(*pair, share, alpha)) is not None]
-    late = [value for pair in pairs if (value := lai(*pair, share, alpha, before * region)) is not None]
+    late = [value for pair in pairs if (value := lai(*pair, share, alpha, planned * region)) is not None]
     return {
         "wald": min(found) / region if found else None,
         "lai": min(late) / region if late else None,

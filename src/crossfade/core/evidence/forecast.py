@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from crossfade.core.evidence.noninferiority import PROMOTE_GRID
+from crossfade.core.evidence.noninferiority import alternatives
 from crossfade.core.evidence.ratio import Floats
 
 _NORMAL: Floats = np.array([NormalDist().inv_cdf((i + 0.5) / 20) for i in range(20)], dtype=np.float64)
@@ -21,14 +21,14 @@ def gamma_quantiles(shape: float) -> Floats:
 
 
 def growth(theta: Floats, base_rate: Floats, margin: float, share: float) -> Floats:
-    """Return the expected growth of ln e per V2 request, at the best alternative of the grid.
+    """Return the expected growth of ln e per V2 request, at the best alternative.
 
     theta: true ratios; base_rate: V1's rate (same shape); share: V2's share of the compared requests, in (0, 1).
     """
     odds = (1 - share) / share
-    alternative = margin * PROMOTE_GRID[:, None]
+    alternative = alternatives(margin)[:, None]
     log_r = np.log((odds + margin) / (odds + alternative))
-    per_request = theta * base_rate * (np.log(PROMOTE_GRID[:, None]) + log_r) + odds * base_rate * log_r
+    per_request = theta * base_rate * (np.log(alternative / margin) + log_r) + odds * base_rate * log_r
     return np.asarray(per_request.max(axis=0))
 
 

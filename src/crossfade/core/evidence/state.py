@@ -12,6 +12,7 @@ import orjson
 from crossfade.core.evidence import pace
 from crossfade.core.evidence.collect import Pool, Regions
 from crossfade.core.evidence.load import Load
+from crossfade.core.evidence.noninferiority import ALTERNATIVES
 from crossfade.core.evidence.outcomes import Pools, Waiting
 from crossfade.core.evidence.pace import Pace
 from crossfade.core.evidence.ratio import Floats
@@ -22,7 +23,9 @@ from crossfade.core.evidence.users import Counter, Failing
 from crossfade.core.evidence.watch import Breaker, Fact, Silence, Told, Watch
 from crossfade.core.plan import Plan
 
-FORMAT = 2
+FORMAT = 3
+_OTHER_BETS = 2
+"""The format before, of other bets on promotion: what they won by then is not counted, the phase's bets begin anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,7 +151,7 @@ def load(plan: Plan, stored: bytes) -> EvidenceState:
     """Return the state that `dump` stored; ValueError where it is none or belongs to another plan's streams."""
     try:
         document = orjson.loads(stored)
-        if document["format"] != FORMAT:
+        if document["format"] not in (FORMAT, _OTHER_BETS):
             raise ValueError(f"evidence has format {document['format']}, this version reads {FORMAT}")
         state = _load(plan, document)
     except (KeyError, TypeError, IndexError, orjson.JSONDecodeError) as error:
@@ -166,7 +169,10 @@ def _load(plan: Plan, document: dict[str, Any]) -> EvidenceState:
         name: np.array(value, dtype=np.float64) if isinstance(value, list) else value
         for name, value in document["streams"].items()
     }
-    for name, empty in (("promote", 11), ("profile", 33), ("best", 13), ("onset", 13), ("harm", 13), ("heights", 3)):
+    if document["format"] == _OTHER_BETS:
+        streams["promote"] = np.zeros(len(layout.compared) * ALTERNATIVES)
+    widths = {"promote": ALTERNATIVES, "profile": 33, "best": 13, "onset": 13, "harm": 13, "heights": 3}
+    for name, empty in widths.items():
         streams[name] = streams[name].reshape(-1, empty)  # a list without rows has lost its width
     return EvidenceState(
         layout=layout,

@@ -20,10 +20,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfade.core.evidence import burst, mass
+from crossfade.core.evidence import burst, mass, noninferiority
 from crossfade.core.evidence.absolute import alternatives, log_e_absolute
 from crossfade.core.evidence.attribution import blamed
-from crossfade.core.evidence.noninferiority import PROMOTE_GRID
 from crossfade.core.evidence.ratio import FINE_GRID, HARM_GRID, RARE_GRID, Floats, log_e_ratio, log_mixture, weighted_sr
 from crossfade.core.evidence.sequences import RATIO_GRID
 from crossfade.core.evidence.users import BLOCK_S, WEEK_S
@@ -462,11 +461,11 @@ def _budgets(plan: Plan, metrics: Sequence[Metric]) -> tuple[Budget, ...]:
 
 
 def _promotable(metric: Metric, margin: float) -> tuple[float, Floats]:
-    """Return the ratio that V2 must be shown to be on the good side of, and the alternatives as multiples of it."""
+    """Return the ratio that V2 must be shown to be on the good side of, and the alternatives."""
     target = metric.target
     if target is None or not target.of_v1:
-        return margin, PROMOTE_GRID
-    return target.value, 1 / PROMOTE_GRID if target.is_upper else PROMOTE_GRID
+        return margin, noninferiority.alternatives(margin)
+    return target.value, noninferiority.alternatives(target.value, more=target.is_upper)
 
 
 def _plane(build: _Builder, measure: int, compared: tuple[int, ...], margin: float) -> Plane | None:
@@ -477,8 +476,8 @@ def _plane(build: _Builder, measure: int, compared: tuple[int, ...], margin: flo
     theta0 = [np.full(len(HARM_GRID), stream.level) for stream in streams]
     if measure in compared:
         level, better = _promotable(build.measures[measure].metric, margin)
-        theta += [level * better, RATIO_GRID]
-        theta0 += [np.full(len(PROMOTE_GRID), level), np.ones(len(RATIO_GRID))]
+        theta += [better, RATIO_GRID]
+        theta0 += [np.full(len(better), level), np.ones(len(RATIO_GRID))]
     if not theta:
         return None
     index = compared.index(measure) if measure in compared else None
@@ -524,7 +523,7 @@ class Streams:
     limits: Floats
     """(rows + slots * regional,): ln of what counts in this block at most."""
     promote: Floats
-    """(compared, 11): sums of ln e of non-inferiority since the phase began."""
+    """(compared, 5): sums of ln e of non-inferiority since the phase began."""
     profile: Floats
     """(compared, 33): ln of (R) by ratio since the phase began."""
 
@@ -544,7 +543,7 @@ def begin_streams(layout: Layout, at: float) -> Streams:
         block=-1,
         heights=np.zeros((rows if layout.tolerance_s else 0, burst.BLOCKS)),
         limits=np.zeros(rows if layout.tolerance_s else 0),
-        promote=np.zeros((len(layout.compared), len(PROMOTE_GRID))),
+        promote=np.zeros((len(layout.compared), noninferiority.ALTERNATIVES)),
         profile=np.zeros((len(layout.compared), len(RATIO_GRID))),
     )
 
@@ -706,7 +705,7 @@ def _add_ratio(
         # summed one after the other, so that batches of any size give the same bits
         total = np.concatenate([np.concatenate([promote[plane.compared], profile[plane.compared]])[None], inside])
         summed = np.cumsum(total, axis=0)[-1]
-        promote[plane.compared], profile[plane.compared] = np.split(summed, [len(PROMOTE_GRID)])
+        promote[plane.compared], profile[plane.compared] = np.split(summed, [noninferiority.ALTERNATIVES])
 
 
 def _add_absolute(layout: Layout, entries: Entries, wide: Floats, log_e: Floats, compares: NDArray[np.bool_]) -> None:
