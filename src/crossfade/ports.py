@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossfade.core.access import Act, Token
+from crossfade.core.clients.register import Registered
 from crossfade.core.decide import Decision
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
@@ -239,7 +240,7 @@ class Record:
     """One piece of what is kept of a rollout, in the store's own form."""
 
     kind: str
-    """events | ticks | evidence | looks | decisions | notices"""
+    """events | ticks | evidence | looks | decisions | notices | register"""
     fields: Mapping[str, str | int | float | bytes | None]
 
 
@@ -289,10 +290,18 @@ class Store(Protocol):
         """Return the first `limit` of the looks numbered above `after`, in order, each with the record it has."""
 
     async def notices(self, rollout: str) -> Mapping[str, bytes]:
-        """Return the ledger of each rule of notices that has one, by its name, as `core.notices.save` made it."""
+        """Return the logbook of each rule of notices that has one, by its name, as `core.notices.save` made it."""
 
-    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
-        """Keep the ledgers of these rules in the place of theirs, all or none; those of others stay."""
+    async def save_notices(self, rollout: str, logbooks: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the logbooks of these rules in the place of theirs, all or none; those of others stay."""
+
+    async def register(self, rollout: str) -> Mapping[str, Registered]:
+        """Return what is written down of clients, by their ids, in their order."""
+
+    async def save_register(
+        self, rollout: str, entries: Sequence[Registered], gone: Sequence[str] = (), *, generation: int = 0
+    ) -> None:
+        """Keep entries in the place of those of the same clients, and forget those of `gone`, all or none."""
 
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act; None where nobody ever could. Who may ask for it when: see `engine.lease`."""

@@ -126,7 +126,7 @@ async def test_a_rollback_arrives_as_a_signed_event_with_a_link(tmp_path: Path) 
         controller = await stage.controller()
         hook = app.notifier_of(told, LOOPBACK, SystemClock().now)
         async with stage.telling(controller, hook) as outbox:
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await controller.rollback("ada", "it looks odd")
             await receiver.wait(1)
     (event,) = receiver.events
@@ -143,7 +143,7 @@ async def test_a_receiver_that_was_away_gets_all_of_it_after_a_restart() -> None
         controller = await stage.controller()
         hook = app.notifier_of(told, LOOPBACK, SystemClock().now)
         async with stage.telling(controller, hook) as outbox:
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await controller.pause("ada", "lunch")
             await receiver.wait(1)
             await controller.rollback("ada", "it looks odd")
@@ -170,7 +170,7 @@ async def test_a_receiver_that_hangs_delays_neither_ticks_nor_a_rollback_nor_oth
             for one in (hanging, well)
         ]
         async with stage.telling(controller, *hooks) as outbox:
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await controller.pause("ada", "lunch")
             await hanging.wait(1)
             async with asyncio.timeout(30):  # the receiver would keep us for an hour
@@ -193,7 +193,7 @@ async def test_what_may_be_secret_is_neither_logged_nor_sent(tmp_path: Path, cap
         stage = Stage((told,))
         controller = await stage.controller()
         async with stage.telling(controller, app.notifier_of(told, LOOPBACK, SystemClock().now)) as outbox:
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await controller.pause("ada", "lunch")
             await until(lambda: outbox.tellings[0].given_up)
     assert "answered 403" in caplog.text
@@ -223,7 +223,7 @@ async def test_a_crash_at_any_notice_loses_none_and_renames_none(when: str) -> N
                 return ""
 
         async with stage.telling(controller, Crashing()) as outbox:
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await act(controller)  # type: ignore[misc]
             await until(crashed.is_set)
         controller = await stage.controller()
@@ -234,7 +234,7 @@ async def test_a_crash_at_any_notice_loses_none_and_renames_none(when: str) -> N
     await live(lambda c: c.rollback("ada", "4"))
     ear = Ear()
     async with stage.telling(controller, ear) as outbox:
-        await until(lambda: ear.taken and not outbox.tellings[0].ledger.waiting)
+        await until(lambda: ear.taken and not outbox.tellings[0].logbook.waiting)
     names = {notice.id: f"{notice.kind}{' over' if notice.over else ''}" for notice in (*arrived, *ear.taken)}
     assert Counter(names.values()) == Counter({"paused over": 1, "phase promoted": 1, "rollback": 1} | (
         {"paused": 1} if when == "after" else {}
@@ -246,7 +246,7 @@ async def test_a_rollback_is_told_while_the_store_is_away() -> None:
     stage, ear = Stage((rule(rollback=0),)), Ear()
     controller = await stage.controller()
     async with stage.telling(controller, ear) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         stage.store.fail_next(1000)
         await controller.rollback("ada", "it looks odd")
         await until(lambda: ear.taken)
@@ -256,7 +256,7 @@ async def test_a_rollback_is_told_while_the_store_is_away() -> None:
     again = Ear()
     after = await stage.controller()
     async with stage.telling(after, again) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision == after.rollout.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision == after.rollout.revision)
     assert (len(ear.taken), again.taken) == (1, [])
 
 
@@ -294,15 +294,15 @@ async def test_a_new_rule_is_not_told_what_was(caplog: pytest.LogCaptureFixture)
     assert kinds(second.taken) == ["paused"]
 
 
-async def test_a_damaged_ledger_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_logbook_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
     stage, ear = Stage((rule(),)), Ear()
     controller = await stage.controller()
     await stage.store.save_notices(PLAN.name, {"team": b"{"})
     async with stage.telling(controller, ear) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         await controller.promote("ada", "")
         await until(lambda: ear.taken)
-    assert "the ledger of team begins anew" in caplog.text
+    assert "the logbook of team begins anew" in caplog.text
 
 
 async def test_an_approval_that_is_wanted_is_told_from_the_gates() -> None:
@@ -312,7 +312,7 @@ async def test_an_approval_that_is_wanted_is_told_from_the_gates() -> None:
     first, *others = controller.plan.phases
     controller.plan = replace(controller.plan, phases=(replace(first, soak_s=0.0, gates=(approved,)), *others))
     async with stage.telling(controller, ear) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         await controller.tick()
         await until(lambda: ear.taken)
         await controller.approve("ada", "")
@@ -351,7 +351,7 @@ async def test_attempts_are_twice_as_far_apart_each_time_and_end(monkeypatch: py
             if outbox.tellings[0].given_up:
                 break
             await _settle_until_idle(clock)
-        assert outbox.tellings[0].ledger.waiting == ()
+        assert outbox.tellings[0].logbook.waiting == ()
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(times) == app.ATTEMPTS
     assert gaps[:5] == pytest.approx([0.75, 1.5, 3, 6, 12])
@@ -408,7 +408,7 @@ async def test_what_is_refused_is_given_up_and_the_next_is_tried() -> None:
     stage, ear = Stage((rule(paused=0, rollback=0),)), Ear(answer=lambda _: answers.pop(0))
     controller = await stage.controller()
     async with stage.telling(controller, ear) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         await controller.pause("ada", "lunch")
         await until(lambda: outbox.tellings[0].given_up)
         await controller.rollback("ada", "")
@@ -424,7 +424,7 @@ async def test_a_notifier_with_a_fault_of_its_own_harms_nothing(caplog: pytest.L
     stage = Stage((rule(paused=0),))
     controller = await stage.controller()
     async with stage.telling(controller, Ear(answer=fault)) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         await controller.pause("ada", "lunch")
         await until(lambda: outbox.tellings[0].failed)
     assert "ZeroDivisionError" in outbox.tellings[0].trouble
@@ -454,7 +454,7 @@ async def test_metrics_tell_how_it_goes(tmp_path: Path) -> None:
     stage = Stage((rule(paused=0, phase_promoted=0, rollback=0),))
     controller = await stage.controller()
     async with stage.telling(controller, Ear(answer=lambda _: answers.pop(0))) as outbox:
-        await until(lambda: outbox.tellings[0].ledger.revision)
+        await until(lambda: outbox.tellings[0].logbook.revision)
         await controller.promote("ada", "")
         await until(lambda: outbox.tellings[0].given_up)
         await controller.pause("ada", "")
@@ -507,7 +507,7 @@ async def test_readyz_says_whose_notices_are_not_taken_and_stays_200(tmp_path: P
 
             await controller.tick()
             assert await ready() == {"status": "ready"}
-            await until(lambda: outbox.tellings[0].ledger.revision)
+            await until(lambda: outbox.tellings[0].logbook.revision)
             await controller.rollback("ada", "it looks odd")
             await until(lambda: outbox.tellings[0].failed)
             assert await ready() == {"status": "ready", "notices": "rule pager: 1 waiting, 0 given up; ear: 503"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 from tests.conformance.test_store_conformance import _database
 
 from crossfade.adapters.store import SqlStore, copies
+from crossfade.core.clients.register import Registered
 from crossfade.core.gates import Surroundings
 from crossfade.errors import ConflictError, StoreError
 from crossfade.ports import Record
@@ -49,6 +51,7 @@ async def filled(store: SqlStore) -> SqlStore:
         around = Surroundings(rollback_ready=(None, True, False)[n % 3], drift="Ünï \x00 \N{SNOWMAN}")
         window = some_tick(n) if n == 5 else None
         await store.save_look("trips", some_look(n / 3, {"n": n} if n % 2 else None, around=around, window=window))
+    await store.save_register("trips", [Registered(client="acme", owner="Ann", exempt_until=date(2026, 12, 31))])
     return store
 
 
@@ -59,6 +62,7 @@ async def told(store: SqlStore) -> list[object]:
         list(await store.events("trips")),
         list(await store.ticks("trips")),
         await store.evidence("trips"),
+        await store.register("trips"),
         [(look.look, look.outcome, look.digest, look.record) for look in looks],
         [{**decision, "number": None} for decision in await store.decisions("trips")],
     ]
@@ -99,7 +103,7 @@ async def test_what_is_there_already_is_left_alone(kind: str, open_: Open) -> No
 
 
 UNFIT = [
-    Record(kind="ledgers", fields={}),
+    Record(kind="logbooks", fields={}),
     Record(kind="evidence", fields={"number": 1}),
     Record(kind="evidence", fields={"number": 1, "state": b"", "more": 1}),
     Record(kind="evidence", fields={"number": "1", "state": b""}),

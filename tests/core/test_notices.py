@@ -39,7 +39,7 @@ class Story:
     def __init__(self, plan: Plan, told: NoticeRule, *history: e.Event) -> None:
         self.plan, self.rule = plan, told
         self.history = list(enumerate((STARTED, *history), start=1))
-        self.ledger = n.begin(plan, told, self.history)
+        self.logbook = n.begin(plan, told, self.history)
         self.status: n.Status | None = None
         self.look(START)
 
@@ -47,15 +47,15 @@ class Story:
         """Return the sentences that are told of more events."""
         new = list(enumerate(more, start=len(self.history) + 1))
         self.history += new
-        self.ledger = n.follow(self.plan, self.rule, self.ledger, new)
+        self.logbook = n.follow(self.plan, self.rule, self.logbook, new)
         return self.look(more[-1].at, taken=taken)
 
     def look(self, at: float, status: n.Status | None = None, *, taken: bool = True) -> list[str]:
         """Return the sentences that are told after a look."""
-        self.ledger = n.load(n.save(n.look(self.plan, self.rule, self.ledger, status, at)))
-        told = [notice.sentence for notice in self.ledger.waiting]
-        for notice in self.ledger.waiting if taken else ():
-            self.ledger = n.without(self.ledger, notice.id)
+        self.logbook = n.load(n.save(n.look(self.plan, self.rule, self.logbook, status, at)))
+        told = [notice.sentence for notice in self.logbook.waiting]
+        for notice in self.logbook.waiting if taken else ():
+            self.logbook = n.without(self.logbook, notice.id)
         return told
 
 
@@ -205,8 +205,8 @@ def test_a_new_attempt_clears_the_alerts_of_the_one_before(plan: Plan) -> None:
 
 def test_a_new_rule_is_told_what_lasts_and_not_what_was(plan: Plan) -> None:
     long_ago = [hold(1), end(2), replace(BACK, at=START + 3), replace(RETRIED, at=START + 4), hold(5, reason="drift")]
-    ledger = n.begin(plan, rule(*NoticeKind), list(enumerate((STARTED, *long_ago), start=1)))
-    assert [notice.sentence for notice in n.look(plan, rule(*NoticeKind), ledger, None, START + 9).waiting] == [
+    logbook = n.begin(plan, rule(*NoticeKind), list(enumerate((STARTED, *long_ago), start=1)))
+    assert [notice.sentence for notice in n.look(plan, rule(*NoticeKind), logbook, None, START + 9).waiting] == [
         "trips holds in internal: drift"
     ]
 
@@ -255,7 +255,7 @@ def test_a_breaker_is_told_after_its_time_and_when_it_closes(plan: Plan) -> None
     ]
 
 
-# ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the logbook ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 EVENTS = (hold(0), end(0), hold(0, "BLIND", "dark"), BACK, RETRIED, e.Paused(at=0, by="p", reason=""),
@@ -276,8 +276,8 @@ def test_a_restart_in_the_middle_makes_the_same_notices_with_the_same_ids(
         at += gap
         history.append((number, replace(event, at=at)))
     told = rule(*NoticeKind)
-    whole = n.follow(plan, told, n.Ledger(), history)
-    before = n.follow(plan, told, n.Ledger(), history[:cut])
+    whole = n.follow(plan, told, n.Logbook(), history)
+    before = n.follow(plan, told, n.Logbook(), history[:cut])
     after = n.follow(plan, told, n.load(n.save(before)), history)
     assert after == whole
     ids = [notice.id for notice in whole.waiting]
@@ -291,14 +291,14 @@ def test_too_many_that_nobody_takes_are_let_go_and_rollbacks_last(plan: Plan) ->
         at = START + 100 * number
         history += [replace(BACK, at=at), replace(RETRIED, at=at + 50)]
     told = rule(NoticeKind.ROLLBACK, NoticeKind.RETRIED)
-    ledger = n.follow(plan, told, n.Ledger(), list(enumerate(history, start=1)))
-    assert {notice.kind for notice in ledger.waiting} == {NoticeKind.ROLLBACK}
-    assert (len(ledger.waiting), ledger.left_out) == (n.WAITING_MAX, n.WAITING_MAX)
+    logbook = n.follow(plan, told, n.Logbook(), list(enumerate(history, start=1)))
+    assert {notice.kind for notice in logbook.waiting} == {NoticeKind.ROLLBACK}
+    assert (len(logbook.waiting), logbook.left_out) == (n.WAITING_MAX, n.WAITING_MAX)
 
 
 def test_a_kind_that_the_rule_no_longer_has_is_dropped(plan: Plan) -> None:
-    ledger = n.follow(plan, rule(hold=300), n.Ledger(), [(1, STARTED), (2, hold(1))])
-    assert n.look(plan, rule(NoticeKind.ROLLBACK), ledger, None, START + 999).waiting == ()
+    logbook = n.follow(plan, rule(hold=300), n.Logbook(), [(1, STARTED), (2, hold(1))])
+    assert n.look(plan, rule(NoticeKind.ROLLBACK), logbook, None, START + 999).waiting == ()
 
 
 def test_a_sentence_is_one_line_of_plain_text(plan: Plan) -> None:
@@ -309,6 +309,6 @@ def test_a_sentence_is_one_line_of_plain_text(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"lasting": {"a": {}}, "ended": {}, "waiting": []}'])
-def test_a_damaged_ledger_is_told(data: bytes) -> None:
+def test_a_damaged_logbook_is_told(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         n.load(data)

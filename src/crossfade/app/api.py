@@ -65,7 +65,7 @@ def _add_health(app: FastAPI, served: Served) -> None:
         reasons, follows, untold = [], [], []
         for name, carried in served.rollouts.items():
             controller = carried.controller
-            if controller.lease is None or controller.lease.leads:  # the ledgers of one who follows are old
+            if controller.lease is None or controller.lease.leads:  # the logbooks of one who follows are old
                 untold += [f"{name}: {text}" if several else text for text in _untold(carried)]
             if controller.following and controller.fenced is not None:
                 follows.append(controller.fenced)
@@ -108,7 +108,7 @@ def _untold(carried: Carried) -> list[str]:
     """Return which rules' latest notices were not taken, and why; a rollout goes on without."""
     tellings = carried.outbox.tellings if carried.outbox is not None else ()
     return [
-        f"rule {t.rule.name}: {len(t.ledger.waiting)} waiting, {t.given_up} given up; {t.trouble}"
+        f"rule {t.rule.name}: {len(t.logbook.waiting)} waiting, {t.given_up} given up; {t.trouble}"
         for t in tellings
         if t.trouble
     ]

@@ -1,6 +1,6 @@
 """Handing notices over: beside the ticks, never in their way, and only while this process leads.
 
-The history in the store is what is told from; each rule's ledger is kept beside it. Who leads next reads both and goes
+The history in the store is what is told from; each rule's logbook is kept beside it. Who leads next reads both and goes
 on, so a notice goes out at least once, always with the same id.
 """
 
@@ -20,7 +20,7 @@ from crossfade.core import notices
 from crossfade.core.events import Event, from_data
 from crossfade.core.gates import checklist
 from crossfade.core.machine import State
-from crossfade.core.notices import Ledger, Notice, Status
+from crossfade.core.notices import Logbook, Notice, Status
 from crossfade.core.observation import Observation
 from crossfade.core.places import webhook_url
 from crossfade.core.plan import Kept, NoticeRule
@@ -110,13 +110,13 @@ def _reader(kept: Kept) -> Callable[[], str]:
 
 @dataclass(slots=True)
 class Telling:
-    """One rule, its ledger, and how handing over goes."""
+    """One rule, its logbook, and how handing over goes."""
 
     rule: NoticeRule
     notifier: Notifier
-    ledger: Ledger = field(default_factory=Ledger)
+    logbook: Logbook = field(default_factory=Logbook)
     saved: bytes = b""
-    """The ledger as the store has it."""
+    """The logbook as the store has it."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to hand over that was not there before."""
     sent: int = 0
@@ -126,11 +126,11 @@ class Telling:
     trouble: str = ""
     """Why the last attempt was in vain; empty after one that wasn't."""
 
-    def turn(self, ledger: Ledger) -> None:
-        """Take the ledger as it is now."""
-        known = {notice.id for notice in self.ledger.waiting}
-        self.ledger = ledger
-        if any(notice.id not in known for notice in ledger.waiting):
+    def turn(self, logbook: Logbook) -> None:
+        """Take the logbook as it is now."""
+        known = {notice.id for notice in self.logbook.waiting}
+        self.logbook = logbook
+        if any(notice.id not in known for notice in logbook.waiting):
             self.news.set()
 
 
@@ -191,7 +191,7 @@ class Outbox:
         self._wake.set()
 
     async def _load(self) -> None:
-        """Go on where the ledgers stand; a store that is away comes back."""
+        """Go on where the logbooks stand; a store that is away comes back."""
         plan = self._controller.plan
         while True:
             try:
@@ -204,9 +204,9 @@ class Outbox:
                 await self._clock.sleep(LOOK_S)
         for telling in self.tellings:
             telling.saved = kept.get(telling.rule.name, b"")
-            telling.ledger = Ledger()
-            ledger = _read_ledger(telling) or notices.begin(plan, telling.rule, history)
-            telling.turn(ledger)
+            telling.logbook = Logbook()
+            logbook = _read_logbook(telling) or notices.begin(plan, telling.rule, history)
+            telling.turn(logbook)
 
     async def _follow(self) -> None:
         while True:
@@ -227,13 +227,13 @@ class Outbox:
         history = _decoded(await self._new_events()) if due else ()
         status = self._status(now)
         for telling in self.tellings:
-            ledger = notices.follow(plan, telling.rule, telling.ledger, history)
-            telling.turn(notices.look(plan, telling.rule, ledger, status, now))
+            logbook = notices.follow(plan, telling.rule, telling.logbook, history)
+            telling.turn(notices.look(plan, telling.rule, logbook, status, now))
         await self._save()
 
     async def _new_events(self) -> Sequence[StoredEvent]:
         """Return what nobody was told of yet: from the store, and what it has not taken yet from those who wrote it."""
-        after = min(telling.ledger.revision for telling in self.tellings)
+        after = min(telling.logbook.revision for telling in self.tellings)
         known = {event.revision: event for event in (*self._heard, *self._controller.unwritten)}
         try:
             async with asyncio.timeout(STORE_S):
@@ -260,9 +260,9 @@ class Outbox:
         return Status(gates=gates, approvals=len(rollout.approvals), breakers=seen.breakers)
 
     async def _save(self) -> None:
-        """Keep the ledgers that have changed. A store that is away is no reason not to tell: ids stay the same."""
+        """Keep the logbooks that have changed. A store that is away is no reason not to tell: ids stay the same."""
         async with self._saving:
-            changed = {telling.rule.name: notices.save(telling.ledger) for telling in self.tellings}
+            changed = {telling.rule.name: notices.save(telling.logbook) for telling in self.tellings}
             changed = {t.rule.name: changed[t.rule.name] for t in self.tellings if changed[t.rule.name] != t.saved}
             if not changed:
                 return
@@ -278,10 +278,10 @@ class Outbox:
     async def _hand_over(self, telling: Telling) -> None:
         while True:
             telling.news.clear()
-            while telling.ledger.waiting:
-                notice = telling.ledger.waiting[0]
+            while telling.logbook.waiting:
+                notice = telling.logbook.waiting[0]
                 await self._try(telling, notice)
-                telling.ledger = notices.without(telling.ledger, notice.id)
+                telling.logbook = notices.without(telling.logbook, notice.id)
                 try:
                     await self._save()
                 except ConflictError:
@@ -294,7 +294,7 @@ class Outbox:
         """Hand a notice over; returns when it was taken, given up, or gone into a later one."""
         for attempt in range(ATTEMPTS):
             await self._may_send()
-            if notice not in telling.ledger.waiting:
+            if notice not in telling.logbook.waiting:
                 return
             after_s = await self._attempt(telling, notice)
             if after_s is None:
@@ -356,13 +356,13 @@ class Outbox:
                 wait.cancel()
 
 
-def _read_ledger(telling: Telling) -> Ledger | None:
+def _read_logbook(telling: Telling) -> Logbook | None:
     if not telling.saved:
         return None
     try:
         return notices.load(telling.saved)
     except ValueError as error:
-        log.error("the ledger of %s begins anew: %s", telling.rule.name, error)
+        log.error("the logbook of %s begins anew: %s", telling.rule.name, error)
         return None
 
 

@@ -252,9 +252,9 @@ class _Rollout:
             labels = {"rollout": name, "rule": telling.rule.name}
             to.counter("crossfade_notices_sent", "Notices that were taken", telling.sent, **labels)
             to.counter("crossfade_notices_failed", "Attempts in vain", telling.failed, **labels)
-            lost = telling.given_up + telling.ledger.left_out
+            lost = telling.given_up + telling.logbook.left_out
             to.counter("crossfade_notices_given_up", "Notices that nobody will get", lost, **labels)
-            waiting = float(len(telling.ledger.waiting))
+            waiting = float(len(telling.logbook.waiting))
             to.gauge("crossfade_notices_waiting", "Notices that nobody has taken yet", waiting, **labels)
 
 

@@ -1,6 +1,6 @@
 """What people are told of a rollout, and when: edges, not levels.
 
-A rule's ledger goes through the history event by event, and from time to time looks at what no event tells: gates that
+A rule's logbook goes through the history event by event, and from time to time looks at what no event tells: gates that
 wait, an open breaker. Something that lasts is told when it has lasted as long as the rule asks, and once more when it
 is over; what ended earlier is never told. What begins again soon after its end must first last a while, so that
 something that comes and goes is no flood. A notice that nobody has taken yet goes out together with its end.
@@ -86,7 +86,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class Logbook:
     """What one rule has seen, and which notices of it nobody has taken yet."""
 
     revision: int = 0
@@ -121,32 +121,32 @@ class Status:
     breakers: Mapping[str, BreakerReading] = field(default_factory=dict)
 
 
-# ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the logbook ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def begin(plan: Plan, rule: NoticeRule, history: Iterable[tuple[int, e.Event]]) -> Ledger:
-    """Return the ledger of a rule that is new: what has happened is not told, what lasts is, by the next look."""
-    seen = follow(plan, rule, Ledger(), history)
+def begin(plan: Plan, rule: NoticeRule, history: Iterable[tuple[int, e.Event]]) -> Logbook:
+    """Return the logbook of a rule that is new: what has happened is not told, what lasts is, by the next look."""
+    seen = follow(plan, rule, Logbook(), history)
     lasting = {key: replace(one, told=False) for key, one in seen.lasting.items()}
     return replace(seen, lasting=lasting, ended={}, waiting=(), left_out=0)
 
 
-def follow(plan: Plan, rule: NoticeRule, ledger: Ledger, history: Iterable[tuple[int, e.Event]]) -> Ledger:
-    """Return the ledger after more of the history, as (revision, event); what it has seen is passed over."""
+def follow(plan: Plan, rule: NoticeRule, logbook: Logbook, history: Iterable[tuple[int, e.Event]]) -> Logbook:
+    """Return the logbook after more of the history, as (revision, event); what it has seen is passed over."""
     for revision, event in history:
-        if revision > ledger.revision:
-            ledger = replace(_Page(plan, rule, ledger).turned(revision, event), revision=revision)
-    return ledger
+        if revision > logbook.revision:
+            logbook = replace(_Page(plan, rule, logbook).turned(revision, event), revision=revision)
+    return logbook
 
 
-def look(plan: Plan, rule: NoticeRule, ledger: Ledger, status: Status | None, now: float) -> Ledger:
-    """Return the ledger after a look at plan time `now`; `status` is None where nobody knows how things stand."""
-    return _Page(plan, rule, ledger).looked(status, now)
+def look(plan: Plan, rule: NoticeRule, logbook: Logbook, status: Status | None, now: float) -> Logbook:
+    """Return the logbook after a look at plan time `now`; `status` is None where nobody knows how things stand."""
+    return _Page(plan, rule, logbook).looked(status, now)
 
 
-def without(ledger: Ledger, notice_id: str) -> Ledger:
-    """Return the ledger without a notice that was taken, or given up."""
-    return replace(ledger, waiting=tuple(notice for notice in ledger.waiting if notice.id != notice_id))
+def without(logbook: Logbook, notice_id: str) -> Logbook:
+    """Return the logbook without a notice that was taken, or given up."""
+    return replace(logbook, waiting=tuple(notice for notice in logbook.waiting if notice.id != notice_id))
 
 
 def trial(rule: NoticeRule, rollout: str, at: float) -> Notice:
@@ -164,16 +164,16 @@ def trial(rule: NoticeRule, rollout: str, at: float) -> Notice:
     )
 
 
-def save(ledger: Ledger) -> bytes:
-    """Return a ledger as JSON."""
-    return to_json(ledger)
+def save(logbook: Logbook) -> bytes:
+    """Return a logbook as JSON."""
+    return to_json(logbook)
 
 
-def load(data: bytes) -> Ledger:
-    """Return the ledger that was saved; ValueError where it can't be read."""
+def load(data: bytes) -> Logbook:
+    """Return the logbook that was saved; ValueError where it can't be read."""
     try:
         kept = orjson.loads(data)
-        return Ledger(
+        return Logbook(
             **kept
             | {
                 "lasting": {key: Lasting(**_kinded(value)) for key, value in kept["lasting"].items()},
@@ -182,7 +182,7 @@ def load(data: bytes) -> Ledger:
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"this is no ledger of notices: {error}") from None
+        raise ValueError(f"this is no logbook of notices: {error}") from None
 
 
 def _kinded(value: dict[str, Any]) -> dict[str, Any]:
@@ -196,23 +196,23 @@ def _id(rollout: str, rule: str, anchor: str) -> str:
 
 
 class _Page:
-    """A ledger while something is written into it."""
+    """A logbook while something is written into it."""
 
-    def __init__(self, plan: Plan, rule: NoticeRule, ledger: Ledger) -> None:
-        self.plan, self.rule, self.ledger = plan, rule, ledger
-        self.lasting = {key: one for key, one in ledger.lasting.items() if one.kind in rule.on}  # the rule may be new
-        self.ended = dict(ledger.ended)
-        self.waiting, self.left_out = list(ledger.waiting), ledger.left_out
-        self.phase, self.entered = ledger.phase, ledger.entered
-        self.resting, self.back = ledger.resting, ledger.back
+    def __init__(self, plan: Plan, rule: NoticeRule, logbook: Logbook) -> None:
+        self.plan, self.rule, self.logbook = plan, rule, logbook
+        self.lasting = {key: one for key, one in logbook.lasting.items() if one.kind in rule.on}  # the rule may be new
+        self.ended = dict(logbook.ended)
+        self.waiting, self.left_out = list(logbook.waiting), logbook.left_out
+        self.phase, self.entered = logbook.phase, logbook.entered
+        self.resting, self.back = logbook.resting, logbook.back
 
-    def _closed(self) -> Ledger:
+    def _closed(self) -> Logbook:
         while len(self.waiting) > WAITING_MAX:
             minor = (n for n, notice in enumerate(self.waiting) if notice.kind is not NoticeKind.ROLLBACK)
             del self.waiting[next(minor, 0)]
             self.left_out += 1
         return replace(
-            self.ledger,
+            self.logbook,
             phase=self.phase,
             entered=self.entered,
             resting=self.resting,
@@ -225,8 +225,8 @@ class _Page:
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────
 
-    def turned(self, revision: int, event: e.Event) -> Ledger:
-        """Return the ledger after an event."""
+    def turned(self, revision: int, event: e.Event) -> Logbook:
+        """Return the logbook after an event."""
         self._tell_what_lasted(event.at)
         match event:
             case e.RolloutStarted():
@@ -318,8 +318,8 @@ class _Page:
 
     # ── how things stand ────────────────────────────────────────────────────────────────────────────────
 
-    def looked(self, status: Status | None, now: float) -> Ledger:
-        """Return the ledger after a look."""
+    def looked(self, status: Status | None, now: float) -> Logbook:
+        """Return the logbook after a look."""
         if status is not None:
             self._compare(NoticeKind.BREAKER_OPEN, self._breakers(status), self._unseen(status), now)
             waits = {} if self.resting else self._waits(status, now)

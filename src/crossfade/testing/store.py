@@ -10,6 +10,7 @@ from dataclasses import replace
 import orjson
 
 from crossfade.adapters.store import KEPT_DECISIONS, check_numbers
+from crossfade.core.clients.register import Registered
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.jsonable import to_json
@@ -36,6 +37,7 @@ class MemoryStore:
         self._decisions: dict[str, list[bytes]] = defaultdict(list)
         self._looks: dict[str, list[KeptLook]] = defaultdict(list)
         self._notices: dict[str, dict[str, bytes]] = defaultdict(dict)
+        self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
@@ -153,15 +155,29 @@ class MemoryStore:
             return [look for look in self._looks[rollout] if look.number > after][: max(limit, 0)]
 
     async def notices(self, rollout: str) -> Mapping[str, bytes]:
-        """Return the ledger of each rule, by its name."""
+        """Return the logbook of each rule, by its name."""
         with self._call("notices"):
             return dict(self._notices[rollout])
 
-    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
-        """Keep the ledgers of these rules; those of others stay."""
+    async def save_notices(self, rollout: str, logbooks: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the logbooks of these rules; those of others stay."""
         with self._call("save_notices", write=True):
             self._must_hold(rollout, generation)
-            self._notices[rollout] |= ledgers
+            self._notices[rollout] |= logbooks
+
+    async def register(self, rollout: str) -> Mapping[str, Registered]:
+        """Return what is written down of clients, by their ids, in their order."""
+        with self._call("register"):
+            return dict(sorted(self._register[rollout].items()))
+
+    async def save_register(
+        self, rollout: str, entries: Sequence[Registered], gone: Sequence[str] = (), *, generation: int = 0
+    ) -> None:
+        """Keep entries in the place of those of the same clients, and forget those of `gone`."""
+        with self._call("save_register", write=True):
+            self._must_hold(rollout, generation)
+            kept = {client: one for client, one in self._register[rollout].items() if client not in gone}
+            self._register[rollout] = kept | {one.client: one for one in entries}
 
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act."""

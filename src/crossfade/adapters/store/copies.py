@@ -23,6 +23,7 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "decisions": (schema.decisions, schema.decisions.c.id),  # before the looks that they name: those are many
     "looks": (schema.looks, schema.looks.c.id),
     "notices": (schema.notices, schema.notices.c.rule),
+    "register": (schema.register, schema.register.c.client),
 }
 """Tables by kind, in the order in which they are copied, and what orders the rows of a rollout."""
 _OWN = {"events": {"id"}, "decisions": {"id"}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crossfade.adapters.store import schema
 from crossfade.adapters.store.copies import Copier, must_be_new, rows_of
 from crossfade.adapters.store.database import Database
+from crossfade.core.clients.register import Registered
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
@@ -36,7 +38,7 @@ PACKING = 1
 
 _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
-_notices = schema.notices
+_notices, _register = schema.notices, schema.register
 
 
 class SqlStore:
@@ -212,21 +214,45 @@ class SqlStore:
     # ── notices ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def notices(self, rollout: str) -> Mapping[str, bytes]:
-        """Return the ledger of each rule, by its name."""
-        query = sa.select(_notices.c.rule, _notices.c.ledger).where(_of(_notices, rollout))
+        """Return the logbook of each rule, by its name."""
+        query = sa.select(_notices.c.rule, _notices.c.logbook).where(_of(_notices, rollout))
         async with self._database.transaction(write=False) as connection:
-            return {row.rule: bytes(row.ledger) for row in (await connection.execute(query)).all()}
+            return {row.rule: bytes(row.logbook) for row in (await connection.execute(query)).all()}
 
-    async def save_notices(self, rollout: str, ledgers: Mapping[str, bytes], *, generation: int = 0) -> None:
-        """Keep the ledgers of these rules, all or none; those of others stay."""
+    async def save_notices(self, rollout: str, logbooks: Mapping[str, bytes], *, generation: int = 0) -> None:
+        """Keep the logbooks of these rules, all or none; those of others stay."""
         insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
         async with self._database.transaction(write=True) as connection:
             await _must_hold(connection, rollout, generation)
-            for rule, ledger in ledgers.items():
-                keep = insert(_notices).values(rollout=rollout, rule=rule, ledger=ledger)
+            for rule, logbook in logbooks.items():
+                keep = insert(_notices).values(rollout=rollout, rule=rule, logbook=logbook)
                 same = [_notices.c.rollout, _notices.c.rule]
-                update = keep.on_conflict_do_update(index_elements=same, set_={"ledger": keep.excluded.ledger})
+                update = keep.on_conflict_do_update(index_elements=same, set_={"logbook": keep.excluded.logbook})
                 await connection.execute(update)
+
+    # ── the register ────────────────────────────────────────────────────────────────────────────────────
+
+    async def register(self, rollout: str) -> Mapping[str, Registered]:
+        """Return what is written down of clients, by their ids, in their order."""
+        query = sa.select(_register).where(_of(_register, rollout))
+        async with self._database.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).all()
+        found = (self._registered(row, f"client {row.client!r} of {rollout}") for row in rows)
+        return {one.client: one for one in sorted(found, key=lambda one: one.client)}
+
+    async def save_register(
+        self, rollout: str, entries: Sequence[Registered], gone: Sequence[str] = (), *, generation: int = 0
+    ) -> None:
+        """Keep entries in the place of those of the same clients, and forget those of `gone`, all or none."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            await connection.execute(sa.delete(_register).where(_of(_register, rollout), _register.c.client.in_(gone)))
+            for entry in entries:
+                keep = insert(_register).values(_register_row(rollout, entry))
+                same = [_register.c.rollout, _register.c.client]
+                others = {c.name: keep.excluded[c.name] for c in _register.c if c not in same}
+                await connection.execute(keep.on_conflict_do_update(index_elements=same, set_=others))
 
     # ── the lease ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,6 +351,18 @@ class SqlStore:
             number=row.id,
         )
 
+    def _registered(self, row: sa.Row[Any], what: str) -> Registered:
+        try:
+            return Registered(
+                client=row.client,
+                owner=row.owner,
+                contact=row.contact,
+                notes=row.notes,
+                exempt_until=None if row.exempt_until is None else date.fromisoformat(row.exempt_until),
+            )
+        except ValueError as error:
+            raise self._database.damaged(f"{what} can't be read: {error}") from None
+
     def _tick(self, data: bytes, what: str) -> Tick:
         try:
             return decode_tick(data if data.startswith(b"{") else zlib.decompress(data))
@@ -379,6 +417,11 @@ def _tick_row(rollout: str, kept: KeptTick) -> dict[str, object]:
         "revision": kept.revision,
         "previous": kept.previous,
     }
+
+
+def _register_row(rollout: str, entry: Registered) -> dict[str, object]:
+    until = entry.exempt_until
+    return asdict(entry) | {"rollout": rollout, "exempt_until": None if until is None else until.isoformat()}
 
 
 def _look_row(rollout: str, kept: KeptLook) -> dict[str, object]:

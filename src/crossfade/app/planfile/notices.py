@@ -21,7 +21,7 @@ VARIABLE = "[A-Za-z_][A-Za-z0-9_]{0,127}"
 _EXAMPLE = "{on: [rollback, hold, blind], webhook: {file: webhook-url}}"
 _BYTES = 64 * 1024
 RULES_MAX = 50
-"""Each has a task and a ledger of its own."""
+"""Each has a task and a logbook of its own."""
 
 
 def read_notices(field: Field | None, folder: Path) -> tuple[NoticeRule, ...]:

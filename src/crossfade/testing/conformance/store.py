@@ -7,12 +7,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from crossfade.core.clients.register import Registered
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.look import KeptLook, KeptTick, Look
@@ -78,6 +80,7 @@ async def _has_written(store: Store, generation: int, n: int) -> list[str]:
         "save_ticks": store.save_ticks("r", [some_kept(n)], b"%d" % n, generation=generation),
         "save_look": store.save_look("r", some_look(float(n), {"n": n}), generation=generation),
         "save_notices": store.save_notices("r", {"a": b"%d" % n}, generation=generation),
+        "save_register": store.save_register("r", [Registered(client=str(n))], generation=generation),
         "prune": store.prune("r", float("-inf"), generation=generation),
     }
     done = []
@@ -90,7 +93,7 @@ async def _has_written(store: Store, generation: int, n: int) -> list[str]:
     return done
 
 
-ALL_WRITES = ["append", "save_ticks", "save_look", "save_notices", "prune"]
+ALL_WRITES = ["append", "save_ticks", "save_look", "save_notices", "save_register", "prune"]
 
 
 class _Word(StrEnum):
@@ -347,8 +350,8 @@ class StoreConformance:
             before = await handles[0].lease("r")
             assert before == wanted[outcomes.index(None)]
 
-    async def test_ledgers_of_notices_are_kept_by_rule(self, store: Store, connect: Connect) -> None:
-        """A rule's latest ledger stands; those of other rules and rollouts stay as they are."""
+    async def test_logbooks_of_notices_are_kept_by_rule(self, store: Store, connect: Connect) -> None:
+        """A rule's latest logbook stands; those of other rules and rollouts stay as they are."""
         assert await store.notices("r") == {}
         await store.save_notices("r", {"a": b"1", "b": b"\x00\xff"})
         await store.save_notices("r", {"a": b"2"})
@@ -356,6 +359,20 @@ class StoreConformance:
         await store.save_notices("s", {})
         other = await connect()
         assert (await other.notices("r"), await other.notices("s")) == ({"a": b"2", "b": b"\x00\xff"}, {"a": b"3"})
+
+    async def test_the_register_of_clients_keeps_the_latest_of_each(self, store: Store, connect: Connect) -> None:
+        """An entry stands until another of the same client comes, or it is gone; other rollouts have their own."""
+        assert await store.register("r") == {}
+        until = date(2026, 12, 31)
+        zed = Registered(client="zéd", owner="Zoë", contact="z@example.org", notes="a\nb", exempt_until=until)
+        await store.save_register("r", [zed, Registered(client="acme", owner="Ann")])
+        await store.save_register("s", [Registered(client="acme")])
+        await store.save_register("r", [Registered(client="bob")], ["nobody"])
+        await store.save_register("r", [Registered(client="acme", owner="Al")], ["bob"])
+        other = await connect()
+        expected = {"acme": Registered(client="acme", owner="Al"), "zéd": zed}
+        assert list((await other.register("r")).items()) == list(expected.items())
+        assert list(await other.register("s")) == ["acme"]
 
     async def test_every_write_carries_the_generation_of_the_lease(self, store: Store, connect: Connect) -> None:
         """Any other one is refused and changes nothing, from the commit of the next one's lease on."""

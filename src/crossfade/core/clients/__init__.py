@@ -1,0 +1,1 @@
+"""Clients: the applications and partners that call the API, and the people behind them."""
