@@ -56,7 +56,7 @@ def test_two_rollouts_are_steered_by_name_through_one_api(site: Site) -> None:
     assert not list(site.state.glob("*/control.json"))
 
 
-def test_a_rollout_that_cannot_begin_leaves_the_other_alone(site: Site) -> None:
+def test_a_rollout_that_cannot_begin_leaves_the_other_alone_and_is_tried_again(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = site.serve(str(_second(site, taken.getsockname()[1])), "--stop-proxy")
         site.verb("promote", "trips-v2")
@@ -64,8 +64,12 @@ def test_a_rollout_that_cannot_begin_leaves_the_other_alone(site: Site) -> None:
         code, detail = _ready(site)
         assert (code, "hotels-v2: it ended by a fault" in detail) == (503, True)
         assert "it ended by a fault" in _status(site, "hotels-v2")["fenced"]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+    until("the other is taken up when its address is free", lambda: _ready(site)[0] == 200, 60)
+    assert _status(site, "hotels-v2")["fenced"] is None
+    site.verb("promote", "hotels-v2")
+    assert _status(site, "hotels-v2")["phase"]["name"] == "canary"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
 
 
 def test_when_none_can_begin_the_first_fault_ends_the_process(site: Site) -> None:

@@ -56,6 +56,9 @@ DRAW_S = 1.0
 """Real seconds between looks for the charts."""
 BEGINNING = 8
 """Rollouts that begin at once, where there are several: each starts a proxy."""
+AGAIN_S = 5.0
+AGAIN_AT_MOST_S = 300.0
+"""Real seconds until a rollout that ended by a fault is tried again beside others; twice as many after each try."""
 SHUTDOWN_S = 5
 """Real seconds that requests have to end in when `serve` does."""
 
@@ -75,6 +78,8 @@ class _App:
     clock: SystemClock
     leadership: Leadership
     carried: Carried
+    opening: asyncio.Lock
+    """Held while a store is opened; one for all rollouts."""
     fault: Exception | None = None
     """What ended it; None while nothing did."""
 
@@ -91,8 +96,8 @@ class _Server(uvicorn.Server):
 def serve(paths: Sequence[Path], settings: Settings, *, stop_proxy: bool) -> None:
     """Carry plans out until SIGINT or SIGTERM; raises an error of ours where it can't begin.
 
-    With several, what hinders one of them at its start or later ends that one alone; once none is left, the first
-    of these errors is raised.
+    With several, what hinders one of them at its start or later ends that one alone, and it is tried again; where
+    none is left, the first of these errors is raised.
     """
     plans = [(load_plan(path), path.resolve()) for path in paths]
     _must_differ(plans)
@@ -138,7 +143,10 @@ async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop
     listening = listen(settings, await tokens.tokens(), SystemClock().now())
     shared = SqlStore(settings.database) if settings.database else None
     traces = traces_wanted()
-    apps = [_assemble(plan, path, settings, listening.url, shared, traces=traces) for plan, path in plans]
+    opening = asyncio.Lock()
+    apps = [
+        _assemble(plan, path, settings, listening.url, shared, traces=traces, opening=opening) for plan, path in plans
+    ]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -157,24 +165,43 @@ async def _serve(plans: Sequence[tuple[Plan, Path]], settings: Settings, *, stop
 
 async def _begin(apps: Sequence[_App], settings: Settings) -> None:
     """Begin all; raises what hindered the first where none could begin."""
-    few, opening = asyncio.Semaphore(BEGINNING), asyncio.Lock()
+    few = asyncio.Semaphore(BEGINNING)
 
     async def begin(app: _App) -> None:
         async with few:
-            async with opening:  # alembic's migrations can't be carried out side by side
-                await app.store.open()
-            await app.leadership.begin()
+            await _begin_one(app)
         log.info("%s: clients at %s, a tick is %g s of plan time", app.plan.name, app.plan.api.listen, settings.tick_s)
 
     await asyncio.gather(*(_guarded(app, begin(app), alone=len(apps) == 1) for app in apps))
     _must_have_some(apps)
 
 
+async def _begin_one(app: _App) -> None:
+    async with app.opening:  # alembic's migrations can't be carried out side by side
+        await app.store.open()
+    await app.leadership.begin()
+
+
 async def _carry_on(apps: Sequence[_App]) -> None:
-    """Carry all out; raises what hindered the first once none is left."""
-    left = [app for app in apps if app.fault is None]
-    await asyncio.gather(*(_guarded(app, app.leadership.run(), alone=len(apps) == 1) for app in left))
-    _must_have_some(apps)
+    """Carry all out; raises what hindered the first where all have ended by a fault."""
+    await asyncio.gather(*(_carry_out(app, apps) for app in apps))
+
+
+async def _carry_out(app: _App, apps: Sequence[_App]) -> None:
+    """Carry one rollout out; where others go on, take it up again after a fault."""
+    wait = AGAIN_S
+    while True:
+        began = asyncio.get_running_loop().time()
+        if app.fault is None:
+            await _guarded(app, app.leadership.run(), alone=len(apps) == 1)
+        _must_have_some(apps)
+        if asyncio.get_running_loop().time() - began > AGAIN_AT_MOST_S:
+            wait = AGAIN_S
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, AGAIN_AT_MOST_S)
+        log.info("%s is tried again", app.plan.name)
+        app.fault = None
+        await _guarded(app, _begin_one(app), alone=False)
 
 
 async def _guarded(app: _App, life: Coroutine[Any, Any, None], *, alone: bool) -> None:
@@ -186,10 +213,10 @@ async def _guarded(app: _App, life: Coroutine[Any, Any, None], *, alone: bool) -
         if alone:  # the process ends, and says why
             return
         known = isinstance(error, CrossfadeError)
-        log.error("%s is not carried out any more: %s", app.plan.name, error, exc_info=None if known else error)
+        log.error("%s is not carried out: %s", app.plan.name, error, exc_info=None if known else error)
         controller = app.leadership.controller
         controller.following = False
-        controller.fenced = f"it ended by a fault, and is taken up again when `serve` is restarted: {error}"
+        controller.fenced = f"it ended by a fault, and is tried again every {AGAIN_AT_MOST_S / 60:g} min: {error}"
         with suppress(CrossfadeError):
             await app.leadership.end(stop_proxy=False)  # so that another process can take over
 
@@ -210,7 +237,14 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _assemble(
-    plan: Plan, path: Path, settings: Settings, url: str, shared: SqlStore | None, *, traces: Traces | None
+    plan: Plan,
+    path: Path,
+    settings: Settings,
+    url: str,
+    shared: SqlStore | None,
+    *,
+    traces: Traces | None,
+    opening: asyncio.Lock,
 ) -> _App:
     folder = settings.folder(plan.name).resolve()
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
@@ -263,7 +297,7 @@ def _assemble(
         meters=meters,
         outbox=outbox,
     )
-    return _App(plan, path, folder, switch, store, clock, leadership, carried)
+    return _App(plan, path, folder, switch, store, clock, leadership, carried, opening)
 
 
 def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings, url: str) -> Outbox:
