@@ -1,0 +1,391 @@
+"""The ledger: which client came by which way, how often, when first and when last.
+
+Memory is bounded however many clients there are. The TABLE clients with the most requests have their counts: exact
+while no more than TABLE were ever seen, else within a stated error (Metwally et al. 2005, "Space-Saving", in the form
+for whole batches of Agarwal et al. 2012, "Mergeable summaries"): a client with more than 1/TABLE of all requests is
+always listed, and no count is further off than that. Beside them the TABLE clients that called V1 last are kept
+whatever their counts, so that the last ones have names. How many different clients a day had is told by sketches.
+
+The same ticks make the same ledger, whoever absorbs them and after how many restarts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from crossfade.core.clients.sketch import Sketch, hashes
+from crossfade.core.jsonable import to_json
+
+TABLE = 4096
+DAY = 86_400.0
+KEPT_DAYS = 400
+COMPLETE = 0.99
+"""Share of a day that must have been watched for it to be complete."""
+MOVED_S = DAY
+"""Plan seconds, watched, without a call to V1 after which a client that calls V2 has moved."""
+FORMAT = 1
+_GAPS = 200
+_PACKING = 1
+
+
+class Client(NamedTuple):
+    """Who calls."""
+
+    name: str
+    """The id that its requests carry."""
+    agent: bool = False
+    """They carry none: the name is the first product of their User-Agent."""
+
+
+class Way(IntEnum):
+    """What a client asked for, and who answered."""
+
+    OWN_BY_V1 = 0
+    """One of V1's own paths; V1."""
+    OWN_BY_V2 = 1
+    """One of V1's own paths; V2, since the split said so."""
+    ELSE_BY_V1 = 2
+    """The entry, or one of V2's own paths; V1, since the split said so or V2 refused."""
+    ELSE_BY_V2 = 3
+    """The entry, or one of V2's own paths; V2."""
+
+
+ASKED = (Way.OWN_BY_V1, Way.OWN_BY_V2)
+"""Ways of a client that asks for V1: its owner has something to do."""
+TO_V1 = (*ASKED, Way.ELSE_BY_V1)
+"""Ways by which V1 is called: asked for, or answering. They are the first."""
+_NONE = (0,) * len(Way)
+
+
+class Standing(StrEnum):
+    """Where a client stands."""
+
+    V1 = "v1"
+    """It has called V1 within a day."""
+    SILENT = "silent"
+    """It called V1 last, and for a day or longer nothing: it may come back."""
+    V2 = "v2"
+    """It calls V2, and has not called V1 for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Requests of one tick, each by way."""
+
+    counts: Mapping[Client, Sequence[int]] = field(default_factory=dict)
+    """By client, as they came."""
+    unnamed: Sequence[int] = _NONE
+    """Of those that tell no client."""
+    beyond: Sequence[int] = _NONE
+    """Of clients beyond those that one tick names."""
+
+    def plus(self, other: Calls) -> Calls:
+        """Return the sum of two collectors' calls."""
+        counts = dict(self.counts)
+        for client, more in other.counts.items():
+            counts[client] = _sum(counts.get(client, _NONE), more)
+        return Calls(counts, _sum(self.unnamed, other.unnamed), _sum(self.beyond, other.beyond))
+
+
+@dataclass(slots=True)
+class Entry:
+    """One client's calls, each list by way."""
+
+    counts: list[int]
+    """Counted since it is listed: at least so many."""
+    first: list[float | None]
+    last: list[float | None]
+    """Start of the first and of the last tick with a call, plan time; None for none."""
+    error: int = 0
+    """It may have had so many more, before it was listed."""
+
+    @property
+    def total(self) -> int:
+        """Return how many calls it had at most."""
+        return sum(self.counts) + self.error
+
+    def note(self, counts: Sequence[int], at: float) -> None:
+        """Add the calls of a tick."""
+        for way, count in enumerate(counts):
+            if count:
+                self.counts[way] += count
+                if self.first[way] is None:
+                    self.first[way] = at
+                self.last[way] = at
+
+    def first_by(self, ways: Iterable[Way]) -> float | None:
+        """Return when it first came by one of these ways; None for never."""
+        return min((at for way in ways if (at := self.first[way]) is not None), default=None)
+
+    def last_by(self, ways: Iterable[Way]) -> float | None:
+        """Return when it last came by one of these ways; None for never."""
+        return max((at for way in ways if (at := self.last[way]) is not None), default=None)
+
+
+def _entry(error: int, counts: Sequence[int], at: float) -> Entry:
+    seen = [at if count else None for count in counts]
+    return Entry(list(counts), seen, list(seen), error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """One UTC day."""
+
+    number: int
+    """Days since 1970-01-01."""
+    watched_s: float
+    """Of its 86,400 seconds, how many somebody watched."""
+    requests: tuple[int, ...]
+    """By way, all clients and those without a name."""
+    asking_v1: int
+    """Different clients that asked for V1's own paths."""
+    on_v1: int
+    """Different clients that called V1: asked for it, or were answered by it."""
+    on_v2: int
+    """Different clients that V2 answered elsewhere."""
+    exact: bool
+    """No count is an estimate."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether it is over and was watched."""
+        return self.watched_s >= COMPLETE * DAY
+
+
+class _Today:
+    """A day that is not over."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.watched_s = 0.0
+        self.requests = list(_NONE)
+        self.sketches = (Sketch(), Sketch(), Sketch())
+        """Of clients that ask for V1, that call V1, that call V2."""
+
+    def ended(self) -> Day:
+        asking, on_v1, on_v2 = (sketch.count() for sketch in self.sketches)
+        return Day(
+            number=self.number,
+            watched_s=self.watched_s,
+            requests=tuple(self.requests),
+            asking_v1=asking,
+            on_v1=on_v1,
+            on_v2=on_v2,
+            exact=all(sketch.is_exact for sketch in self.sketches),
+        )
+
+
+class Ledger:
+    """What is known of the clients of one rollout. It grows by `absorb`; all else only reads."""
+
+    def __init__(self, table: int = TABLE) -> None:
+        """List as many clients as `table`, twice."""
+        self._most = table
+        self._table: dict[Client, Entry] = {}
+        self._latest: dict[Client, Entry] = {}
+        """Clients that called V1, the latest last."""
+        self._days: list[Day] = []
+        self._today: _Today | None = None
+        self._gaps: list[tuple[float, float]] = []
+        """Times in which nobody watched, oldest first."""
+        self.number: int | None = None
+        """Of the last tick absorbed."""
+        self.since: float | None = None
+        """Start of the first tick that somebody watched, plan time."""
+        self.until: float | None = None
+        """End of the last one."""
+        self.floor = 0
+        """A client that is not listed had so many requests at most; 0: every client is."""
+        self.unnamed = list(_NONE)
+        """Requests that told no client, by way."""
+
+    # ── growing ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def absorb(self, number: int, start: float, length: float, calls: Calls | None) -> None:
+        """Add a tick's calls; `calls` is None where nobody watched. A tick that was absorbed before changes nothing."""
+        if self.number is not None and number <= self.number:
+            return
+        self.number = number
+        if calls is None:
+            return
+        if self.until is not None and start > self.until:
+            self._gaps = [*self._gaps[1 - _GAPS :], (self.until, start)]
+        self.since = start if self.since is None else self.since
+        self.until = start + length
+        self._add_to_day(start, length, calls)
+        self.unnamed = _sum(self.unnamed, calls.unnamed)
+        strangers: list[tuple[Client, Sequence[int]]] = []
+        for client, counts in calls.counts.items():
+            entry = self._table.get(client)
+            if entry is None:
+                strangers.append((client, counts))
+                entry = self._latest.get(client)
+            if entry is not None:
+                entry.note(counts, start)
+        floor = self.floor
+        self.floor += sum(calls.beyond)  # all of one client's, for all that is known
+        self._list(strangers, start, floor)
+        self._note_latest(calls, start, floor)
+
+    def _list(self, strangers: list[tuple[Client, Sequence[int]]], at: float, floor: int) -> None:
+        """List clients that weren't; where there are too many, those with the most requests stay."""
+        table, latest = self._table, self._latest
+        if len(table) + len(strangers) > self._most:
+            least = min(entry.total for entry in table.values()) if len(table) >= self._most else 0
+            most = [latest[client].total if client in latest else floor + sum(counts) for client, counts in strangers]
+            self.floor = max(self.floor, max((total for total in most if total <= least), default=0))
+            strangers = [stranger for stranger, total in zip(strangers, most, strict=True) if total > least]
+        for client, counts in strangers:
+            table[client] = latest.get(client) or _entry(floor, counts, at)
+        if (excess := len(table) - self._most) > 0:
+            order = sorted(table, key=lambda client: (table[client].total, client))
+            self.floor = max(self.floor, table[order[excess - 1]].total)
+            for client in order[:excess]:
+                del table[client]
+
+    def _note_latest(self, calls: Calls, at: float, floor: int) -> None:
+        """Have the clients that called V1 in this tick be the latest."""
+        latest = self._latest
+        callers = [item for item in calls.counts.items() if any(item[1][: len(TO_V1)])]
+        for client, counts in callers[-self._most :]:
+            entry = latest.get(client) or self._table.get(client) or _entry(floor, counts, at)
+            latest.pop(client, entry)
+            latest[client] = entry
+        for client in list(islice(latest, max(0, len(latest) - self._most))):
+            del latest[client]
+
+    def _add_to_day(self, start: float, length: float, calls: Calls) -> None:
+        number = int(start // DAY)
+        if self._today is None or self._today.number != number:
+            if self._today is not None:
+                self._days = [*self._days[1 - KEPT_DAYS :], self._today.ended()]
+            self._today = _Today(number)
+        today = self._today
+        today.watched_s += length
+        counts = np.array([_NONE, *calls.counts.values()], dtype=np.int64)[1:]
+        today.requests = _sum(today.requests, _sum(_sum(calls.unnamed, calls.beyond), counts.sum(axis=0).tolist()))
+        names = hashes(map(_hashed, calls.counts))
+        for sketch, ways in zip(today.sketches, (ASKED, TO_V1, (Way.ELSE_BY_V2,)), strict=True):
+            sketch.add(names[counts[:, list(ways)].any(axis=1)])
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def __iter__(self) -> Iterator[tuple[Client, Entry]]:
+        """Yield every client that is listed, in the order of names."""
+        listed = self._table | self._latest
+        yield from ((client, listed[client]) for client in sorted(listed))
+
+    def __len__(self) -> int:
+        return len(self._table.keys() | self._latest.keys())
+
+    @property
+    def days(self) -> Sequence[Day]:
+        """Return the days, oldest first; the last one is not over."""
+        return (*self._days, *([] if self._today is None else [self._today.ended()]))
+
+    @property
+    def complete_days(self) -> Sequence[Day]:
+        """Return the days that are over and were watched, oldest first."""
+        return tuple(day for day in self._days if day.is_complete)
+
+    def watched_s(self, start: float, end: float) -> float:
+        """Return for how long of [start, end), plan time, somebody watched."""
+        if self.since is None or self.until is None:
+            return 0.0
+        start, end = max(start, self.since), min(end, self.until)
+        dark = sum(max(0.0, min(end, stop) - max(start, begin)) for begin, stop in self._gaps)
+        return max(0.0, end - start - dark)
+
+    def standing(self, entry: Entry) -> Standing:
+        """Tell where a client stands, as of the last tick that somebody watched."""
+        to_v1, to_v2 = entry.last_by(TO_V1), entry.last[Way.ELSE_BY_V2]
+        if to_v1 is None:
+            return Standing.V2
+        if self.until is not None and self.watched_s(to_v1, self.until) <= MOVED_S:
+            return Standing.V1
+        return Standing.V2 if to_v2 is not None and to_v2 > to_v1 else Standing.SILENT
+
+    # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def dump(self) -> bytes:
+        """Return it as bytes; `load` gives an equal one back."""
+        today = self._today
+        held: dict[str, object] = {
+            "format": FORMAT,
+            "most": self._most,
+            "number": self.number,
+            "since": self.since,
+            "until": self.until,
+            "floor": self.floor,
+            "unnamed": self.unnamed,
+            "gaps": self._gaps,
+            "days": [[day.number, day.watched_s, day.requests, day.asking_v1, day.on_v1, day.on_v2, day.exact]
+                     for day in self._days],
+            "today": today and [today.number, today.watched_s, today.requests, [s.data() for s in today.sketches]],
+            "table": [_row(client, entry) for client, entry in self._table.items()],
+            "latest": [[*client] if client in self._table else _row(client, entry)
+                       for client, entry in self._latest.items()],
+        }  # fmt: skip
+        return zlib.compress(to_json(held), _PACKING)
+
+    @classmethod
+    def of(cls, held: Mapping[str, Any]) -> Ledger:
+        """Return the ledger that `dump` packed; KeyError, TypeError or ValueError where it is none."""
+        ledger = cls(held["most"])
+        ledger.number, ledger.since, ledger.until = held["number"], held["since"], held["until"]
+        ledger.floor, ledger.unnamed = held["floor"], held["unnamed"]
+        ledger._gaps = [(begin, end) for begin, end in held["gaps"]]
+        for number, watched_s, requests, asking_v1, on_v1, on_v2, exact in held["days"]:
+            ledger._days.append(
+                Day(
+                    number=number,
+                    watched_s=watched_s,
+                    requests=tuple(requests),
+                    asking_v1=asking_v1,
+                    on_v1=on_v1,
+                    on_v2=on_v2,
+                    exact=exact,
+                )
+            )
+        if held["today"] is not None:
+            number, watched_s, requests, sketches = held["today"]
+            today = ledger._today = _Today(number)
+            today.watched_s, today.requests = watched_s, requests
+            asking, on_v1, on_v2 = map(Sketch.of, sketches)
+            today.sketches = (asking, on_v1, on_v2)
+        ledger._table = {Client(name, agent): Entry(*rest) for name, agent, *rest in held["table"]}
+        for name, agent, *rest in held["latest"]:
+            client = Client(name, agent)
+            ledger._latest[client] = Entry(*rest) if rest else ledger._table[client]
+        return ledger
+
+
+def load(data: bytes) -> Ledger:
+    """Return the ledger that was dumped; ValueError where the bytes are none."""
+    try:
+        held = orjson.loads(zlib.decompress(data))
+        if held["format"] != FORMAT:
+            raise ValueError(f"ledger format {held['format']!r} is not {FORMAT}")
+        return Ledger.of(held)
+    except (KeyError, TypeError, IndexError, AttributeError, zlib.error) as error:
+        raise ValueError(f"not a ledger: {error!r}") from None
+
+
+def _row(client: Client, entry: Entry) -> list[object]:
+    return [*client, entry.counts, entry.first, entry.last, entry.error]
+
+
+def _sum(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _hashed(client: Client) -> bytes:
+    return (b"@" if client.agent else b"=") + client.name.encode(errors="surrogatepass")
