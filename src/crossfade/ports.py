@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossfade.core.access import Act, Token
+from crossfade.core.brownout import Absence
 from crossfade.core.clients.register import Registered
 from crossfade.core.decide import Decision
 from crossfade.core.evidence.sums import Tick
@@ -48,9 +49,12 @@ class ProxyState:
     killed: bool = False
     """Everyone on V1, cohorts, overrides and V2 paths included."""
     v1_headers: Mapping[str, str] = field(default_factory=dict)
-    """Response headers added to V1's answers (Deprecation, Sunset, Link)."""
+    """Response headers added to V1's answers, and to all under its own paths (Deprecation, Sunset, Link, Brownout)."""
     retired: bool = False
     """V1 is given nothing, whatever split and kill say: V2's and the entry's paths are V2's, all others get 410."""
+    brownout: Absence | None = None
+    """V1 is away for part of its clients; not while everyone is on V1 (`killed`), nor once nobody looks after the
+    proxy. The proxy ends it at its time by itself."""
     rollback: int | None = field(default=None, compare=False)
     """The generation of the latest rollback that whoever wants this knows of; None for any before `generation`.
 
@@ -136,7 +140,7 @@ class RollbackSwitch(Protocol):
 REQUEST_LINE = (
     "sequence",  # per proxy process, without gaps: a gap is a loss, a smaller number a restart
     "start_us",  # wall-clock microseconds since the epoch at which the request line had arrived
-    "version",  # v1 | v2: as assigned, whoever answered in the end
+    "version",  # v1 | v2: as assigned, whoever answered in the end; brownout where the answer was a brownout's 410
     "status",  # HTTP status the client got; -1 where none was sent
     "headers_us",  # microseconds from start_us to the response's headers; - where there were none
     "total_ms",  # milliseconds from start_us to the last byte; -1 where unknown

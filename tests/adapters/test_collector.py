@@ -99,6 +99,14 @@ def test_who_asks_for_v1s_own_paths_is_counted_whoever_answers() -> None:
     assert counted == {Version.V1: (1, 2), Version.V2: (2, 1)}
 
 
+def test_a_brownouts_410s_are_nobodys_and_v1_was_asked_for_all_the_same() -> None:
+    """No request, no failure, no user hurt; but a V1 that is silent is another thing."""
+    away = {"version": "brownout", "status": 410, "termination": "LR--", "server": "<NOSRV>", "headers_us": "-"}
+    (cell,) = summed(line(1, asked="v1", **away), line(2, asked="v1", **away), line(3, asked="-", **away)).values()
+    assert (cell.asked_v1, cell.requests, cell.failures, cell.failing_users) == (2, 0, 0, set())
+    assert sum(cell.latency) == sum(cell.hundredths) == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "failures", "critical", "fallbacks"),
     [

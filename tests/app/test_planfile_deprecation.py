@@ -8,7 +8,7 @@ import yaml
 from tests.app.conftest import PLAN, Desk
 
 from crossfade.app.planfile import digest, json_schema, quantities, summarise
-from crossfade.core.plan import Deprecation
+from crossfade.core.plan import Brownout, Deprecation
 
 SECTION = "deprecation: {since: 2027-03-01, sunset: 2027-09-01T09:00+02:00, notice: 'https://example.com/ends'}\n"
 SINCE, SUNSET = 1_803_859_200, 1_819_782_000
@@ -22,6 +22,11 @@ SINCE, SUNSET = 1_803_859_200, 1_819_782_000
         ("2027-03-01 01:00:00 +01:00", SINCE),
         ("2027-09-01T09:00+02:00", SUNSET),
         ("2028-02-29", 1_835_395_200),
+        ("2027-09-01T09:00 Europe/Berlin", SUNSET),
+        ("2027-03-28T01:59 Europe/Berlin", 1_806_195_540),
+        ("2027-03-28T03:00 Europe/Berlin", 1_806_195_600),
+        ("2027-10-31T01:59 Europe/Berlin", 1_824_940_740),
+        ("2027-10-31T03:00 Europe/Berlin", 1_824_948_000),
     ],
 )
 def test_moments(text: str, seconds: int) -> None:
@@ -37,6 +42,10 @@ def test_moments(text: str, seconds: int) -> None:
         ("1 March 2027", "no date"),
         ("03/01/2027", "no date"),
         ("1803859200", "no date"),
+        ("2027-03-28T02:30 Europe/Berlin", "does not exist: clocks are put forward"),
+        ("2027-10-31T02:30 Europe/Berlin", r"comes twice.*2027-10-31T02:30\+02:00 or 2027-10-31T02:30\+01:00"),
+        ("2027-03-28T02:30 Europe/Atlantis", "no time zone that this machine knows"),
+        ("2027-03-28T02:30 ../etc/passwd", "no date"),
     ],
 )
 def test_no_moments(text: str, told: str) -> None:
@@ -103,3 +112,56 @@ def test_a_plan_without_it_keeps_its_digest(desk: Desk) -> None:
     without = desk.load(PLAN)
     assert without.deprecation is None
     assert digest(without) != desk.load(PLAN + SECTION).digest
+
+
+FIRST = "{name: first, at: 2027-06-01T10:00 Europe/Berlin, for: 15m, share: 10%}"
+CALENDAR = "deprecation: {since: 2027-03-01, sunset: 2027-09-01, brownouts: [%s]}\n"
+
+
+def test_a_calendar_of_brownouts(desk: Desk) -> None:
+    """In the order of its times, however it is written."""
+    late = "{name: late, at: 2027-07-01T10:00Z, for: 1h, share: 100%}"
+    plan = desk.load(PLAN + CALENDAR % f"{late}, {FIRST}")
+    assert plan.deprecation is not None
+    assert plan.deprecation.brownouts == (
+        Brownout(name="first", at=1_811_836_800, until=1_811_837_700, share=1000),
+        Brownout(name="late", at=1_814_436_000, until=1_814_439_600, share=10_000),
+    )
+    told = " ".join(summarise(plan, now=1_811_836_801.0).split())
+    assert "Brownout: @1811836800;until=@1811837700;share=0.1, @1814436000;" in told
+    assert "brownout first: 2027-06-01 08:00 UTC (past) for 15m, 10 % of the clients" in told
+    assert "brownout late: 2027-07-01 10:00 UTC for 1h, everybody" in told
+    section = yaml.load(CALENDAR % FIRST, yaml.BaseLoader)
+    jsonschema.validate(section["deprecation"], json_schema()["properties"]["deprecation"])
+
+
+@pytest.mark.parametrize(
+    ("calendar", "told"),
+    [
+        ("{name: a, at: 2027-06-01, for: 15m, share: 10%}", "says no time of day"),
+        ("{name: a, at: 2027-06-01T10:00, for: 15m, share: 10%}", "in which zone"),
+        ("{name: a, at: 2027-06-01T10:00Z, for: 5s, share: 10%}", "write whole seconds from 1m to 1d"),
+        ("{name: a, at: 2027-06-01T10:00Z, for: 15m, share: 0%}", "are nobody"),
+        ("{name: a, at: 2027-06-01T10:00Z, for: 15m, share: 10}", "write 10%"),
+        ("{name: a, at: 2027-06-01T10:00Z, for: 15m}", "is missing"),
+        ("{name: a, at: 2027-02-01T10:00Z, for: 15m, share: 10%}", "begins before `since`"),
+        ("{name: a, at: 2027-08-31T23:59Z, for: 15m, share: 10%}", "ends after `sunset`"),
+        (f"{FIRST}, {FIRST}", "another brownout is called 'first'"),
+        (f"{FIRST}, {{name: b, at: 2027-06-01T08:14Z, for: 15m, share: 10%}}", "before first is over"),
+        (f"{FIRST}, {{name: b, at: 2027-06-02T08:14Z, for: 15m, shar: 10%}}", "did you mean 'share'"),
+        (", ".join(f"{{name: n{n}, at: 2027-06-{n + 1:02}T08:14Z, for: 15m, share: 1%}}" for n in range(21)), "21"),
+    ],
+)
+def test_calendars_with_mistakes(desk: Desk, calendar: str, told: str) -> None:
+    problems = desk.problems(PLAN + CALENDAR % calendar)
+    assert len(problems) == 1
+    assert told in problems[0].message, problems
+    assert problems[0].field.startswith("deprecation.brownouts")
+
+
+def test_one_for_everybody_is_not_taken_for_blindness(desk: Desk) -> None:
+    text = PLAN + "when blind: rollback after 15m\n"
+    desk.load(text + CALENDAR % FIRST)
+    (problem,) = desk.problems(text + CALENDAR % FIRST.replace("10%", "100%"))
+    assert "leaves no traffic for 15m" in problem.message
+    desk.load(text + CALENDAR % FIRST.replace("10%", "100%").replace("15m", "14m"))

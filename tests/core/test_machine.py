@@ -39,6 +39,8 @@ SAMPLES: dict[type[e.Event], e.Event] = {
         e.RolloutCompleted(at=13, reason="r"),
         e.RetirementStarted(at=13.1, by="p", reason="", shown="s"),
         e.V1Retired(at=13.2),
+        e.BrownoutStarted(at=13.3, name="first", until=20, share=1000),
+        e.BrownoutEnded(at=13.4, name="first", reason="r"),
         e.AlertRaised(at=14, key="k", sentence="s"),
         e.AlertCleared(at=15, key="k", sentence="s"),
         e.DriftFound(at=16, node="n", detail="d"),

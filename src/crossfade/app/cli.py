@@ -496,6 +496,37 @@ def retry(rollout: str | None, state: Path, output: str, reason: str, phase: str
     commands.verb("retry", rollout, state, output, reason, phase=phase)
 
 
+@main.group()
+def brownout() -> None:
+    """Look after the short planned absences of V1."""
+
+
+@brownout.command("list")
+@_ROLLOUT
+@_STATE
+@_URL
+@_OUTPUT
+def brownout_list(rollout: str | None, state: Path, output: str) -> None:
+    """List the calendar: what is ahead, goes on, and is over."""
+    from crossfade.app import commands
+
+    commands.brownouts(rollout, state, output)
+
+
+@brownout.command("stop")
+@_ROLLOUT
+@_STATE
+@_URL
+@_OUTPUT
+@_REASON
+@click.option("--name", "brownout", metavar="NAME", help="Call off this one; default: the one that goes on.")
+def brownout_stop(rollout: str | None, state: Path, output: str, reason: str, brownout: str | None) -> None:
+    """End the brownout that goes on at once, or call off one that is planned."""
+    from crossfade.app import commands
+
+    commands.verb("stop-brownout", rollout, state, output, reason, brownout=brownout)
+
+
 @main.command()
 @_ROLLOUT
 @_STATE

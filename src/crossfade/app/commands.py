@@ -110,6 +110,12 @@ def verb(name: str, rollout: str | None, state: Path, output: str, reason: str, 
     say(output, data, render.after_verb(name, data))
 
 
+def brownouts(rollout: str | None, state: Path, output: str) -> None:
+    """Print the calendar of brownouts."""
+    data = client_of(rollout, state).get("")["brownouts"]
+    say(output, data, render.brownouts(data))
+
+
 def record_rehearsal(client: Client, report: dict[str, Any], reason: str) -> str:
     """Hand a rehearsal's report over to the controller; return where the rollout is then."""
     return render.after_verb("rehearse", client.post("/rehearse", {"by": person(), "reason": reason, "report": report}))

@@ -31,6 +31,9 @@ def status(data: dict[str, Any]) -> str:
         f"Requests  V1 {data['requests']['v1']:,}, V2 {data['requests']['v2']:,} in this phase",
         *_nodes(data["nodes"]),
     ]
+    if goes_on := next((one for one in data["brownouts"] if one["state"] == "now"), None):
+        meets = f"{percent(goes_on['share'])} of the clients"
+        lines.append(f"Brownout  {goes_on['name']} until {moment(goes_on['until'])}, {meets}")
     if data["gates"] and data["state"] in ("running", "paused"):
         lines += ["", "Gates", *(_gate(gate) for gate in data["gates"])]
     if data["alerts"]:
@@ -76,10 +79,22 @@ def after_verb(name: str, data: dict[str, Any]) -> str:
         "rollback": "rolled back: everyone is on V1",
         "retire": f"{data['state']}: V1 is out of the proxy for good",
         "abort": "aborted: everyone is on V1, the rollout is over",
+        "stop-brownout": "has that brownout stopped: it does not come again",
         "drill": f"drilled {data['drilled']}",
         "retry": f"started again in {data['phase']['name']}",
     }[name]
     return f"{data['rollout']} {done}; {_split(data)}"
+
+
+def brownouts(data: list[dict[str, Any]]) -> str:
+    """Return one line per brownout."""
+    if not data:
+        return "the plan has no brownouts; `deprecation: brownouts:` plans them"
+    return "\n".join(
+        f"{one['name']:<20} {moment(one['at'])} for {duration(one['until'] - one['at'])}, "
+        f"{percent(one['share'])} of the clients: {one['state']}"
+        for one in data
+    )
 
 
 def tokens(data: list[dict[str, Any]]) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 from crossfade.app.regions import Regions
 from crossfade.core.access import Token
+from crossfade.core.brownout import calendar
 from crossfade.core.gates import GateStatus
 from crossfade.core.plan import Gate, Limit, Plan
+from crossfade.core.rollout import Rollout
 from crossfade.core.split import Split, assign
 from crossfade.engine.controller import Controller
 
@@ -203,8 +205,15 @@ def status_view(controller: Controller, now: float) -> dict[str, Any]:
         "blind": [asdict(blindness) for blindness in controller.seen.blind],
         "alerts": dict(rollout.alerts),
         "requests": {"v1": controller.seen.requests_v1, "v2": controller.seen.requests_v2},
+        "brownouts": brownouts_view(plan, rollout),
         "fenced": controller.fenced,
     }
+
+
+def brownouts_view(plan: Plan, rollout: Rollout) -> list[dict[str, Any]]:
+    """Return the calendar of brownouts: each is ahead, goes on now, or is over."""
+    states = dict.fromkeys(rollout.brownouts_over, "over") | ({rollout.brownout: "now"} if rollout.brownout else {})
+    return [asdict(one) | {"state": states.get(one.name, "ahead")} for one in calendar(plan)]
 
 
 def asdict_node(node: Any) -> dict[str, Any]:

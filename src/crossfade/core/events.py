@@ -240,6 +240,29 @@ class V1Retired(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrownoutStarted(Event):
+    """The plan's calendar takes V1 away from part of its clients for a while. Recorded before the proxy is set."""
+
+    VERB: ClassVar[str] = "begin a brownout of"
+    name: str
+    until: int
+    """Plan time, seconds since the epoch."""
+    share: int
+    """Basis points of the clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrownoutEnded(Event):
+    """A brownout is over, was called off, or was missed; it does not come again."""
+
+    VERB: ClassVar[str] = "stop a brownout of"
+    name: str
+    reason: str
+    by: str = ""
+    """Who asked; empty where its time was over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRaised(Event):
     """People should look."""
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from crossfade.core.mirror.rules import Mirror
-from crossfade.core.split import Split
+from crossfade.core.split import BUCKETS, Split
 
 MINUTE = 60.0
 HOUR = 60 * MINUTE
@@ -490,6 +490,23 @@ class NoticeRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Brownout:
+    """A short planned absence of V1 for part of its clients; times are whole seconds since the epoch."""
+
+    name: str
+    at: int
+    until: int
+    share: int
+    """Basis points of the clients."""
+
+    def __post_init__(self) -> None:
+        if self.until <= self.at:
+            raise ValueError(f"brownout {self.name} ends after it begins")
+        if not 1 <= self.share <= BUCKETS:
+            raise ValueError(f"brownout {self.name} meets 1..{BUCKETS} basis points of the clients, not {self.share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deprecation:
     """What V1's answers say of its end; times are whole seconds since the epoch."""
 
@@ -505,10 +522,17 @@ class Deprecation:
     """URL of a page about the sunset."""
     from_phase: int = 0
     """Index of the phase from which on V1's answers say so."""
+    brownouts: tuple[Brownout, ...] = ()
+    """In the order of their times, one after the other."""
 
     def __post_init__(self) -> None:
         if self.sunset is not None and self.sunset < self.since:
             raise ValueError("V1's sunset is not before its deprecation")
+        if len({one.name for one in self.brownouts}) != len(self.brownouts):
+            raise ValueError("brownouts have names of their own")
+        for earlier, later in zip(self.brownouts, self.brownouts[1:], strict=False):
+            if later.at < earlier.until:
+                raise ValueError(f"brownout {later.name} begins before {earlier.name} is over")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,12 @@ _NEW_GENERATION = (
     e.Retried,
     e.Aborted,
     e.RetirementStarted,
+    e.BrownoutStarted,
+    e.BrownoutEnded,
 )
 """After these, whatever an earlier actor asked of the proxy is out of date."""
+_END_BROWNOUT = (e.RolledBack, e.DrillStarted, e.RetirementStarted, e.Aborted)
+"""Everyone is put on V1, or V1 goes for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,10 @@ class Rollout:
     """Counts retries; evidence is gathered anew in each attempt."""
     alerts: Mapping[str, str] = field(default_factory=dict)
     """Alerts raised and not cleared, by key."""
+    brownout: str | None = None
+    """Name of the one that goes on."""
+    brownouts_over: frozenset[str] = frozenset()
+    """Names of those that do not come again."""
 
     def wanted_split(self, plan: Plan) -> Split:
         """Return the split that the proxy ought to have."""
@@ -107,6 +115,8 @@ def evolve(rollout: Rollout, event: e.Event) -> Rollout:
         revision=rollout.revision + 1,
         generation=rollout.generation + isinstance(event, _NEW_GENERATION),
     )
+    if isinstance(event, _END_BROWNOUT):
+        new = _without_brownout(new, rollout.brownout)
     match event:
         case e.RolloutStarted():
             return replace(new, digest=event.digest, started_at=event.at, phase_since=event.at)
@@ -146,6 +156,10 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return _released(new)
         case e.RehearsalRecorded():
             return replace(new, rehearsed=event)
+        case e.BrownoutStarted():
+            return replace(new, brownout=event.name)
+        case e.BrownoutEnded():
+            return _without_brownout(new, event.name)
         case e.GateApproved():
             return replace(new, approvals=MappingProxyType({**new.approvals, event.person or event.by: event.by}))
         case e.AlertRaised():
@@ -155,6 +169,13 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return replace(new, alerts=MappingProxyType(left))
         case _:
             return new
+
+
+def _without_brownout(rollout: Rollout, name: str | None) -> Rollout:
+    if name is None:
+        return rollout
+    left = None if rollout.brownout == name else rollout.brownout
+    return replace(rollout, brownout=left, brownouts_over=rollout.brownouts_over | {name})
 
 
 def _confirmed(rollout: Rollout, event: e.SplitApplied) -> Rollout:

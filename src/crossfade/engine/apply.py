@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from crossfade.core.brownout import absence
 from crossfade.core.deprecation import gone_headers, v1_headers
 from crossfade.core.events import SplitApplied
 from crossfade.core.machine import State
@@ -23,6 +24,7 @@ def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
         rollback=rollout.rollback_generation,
         v1_headers=_v1_headers(plan, rollout),
         retired=rollout.wanted_retired,
+        brownout=absence(plan, rollout),
     )
 
 
@@ -32,7 +34,7 @@ def _v1_headers(plan: Plan, rollout: Rollout) -> Mapping[str, str]:
         return gone_headers(plan, rollout.phase)
     if plan.deprecation is None or rollout.state is State.ABORTED:
         return {}
-    return v1_headers(plan.deprecation, rollout.phase)
+    return v1_headers(plan.deprecation, rollout.phase, rollout.brownouts_over)
 
 
 async def apply(proxy: Proxy, wanted: ProxyState, now: float) -> SplitApplied:
@@ -82,6 +84,8 @@ def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation:
             differing.append((node.node, f"V1 is {'retired' if node.state.retired else 'not retired'}"))
         elif not thrown and (node.state.split, node.state.killed) != (wanted.split, wanted.killed):
             differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
+        elif not thrown and node.state.brownout != wanted.brownout:
+            differing.append((node.node, "another brownout goes on there, or none"))
         elif not thrown and node.state.v1_headers != wanted.v1_headers:
             differing.append((node.node, "V1's answers say something else of its end than the plan"))
     return Drift(

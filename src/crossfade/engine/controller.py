@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from crossfade.core import brownout
 from crossfade.core import events as e
 from crossfade.core.decide import (
     UNATTENDED,
@@ -325,6 +326,7 @@ class Controller:
             await self._mend_drift()
             if await self._found_rolled_back():  # while it was mended
                 return
+            await self._keep_calendar()
         decision = await self._look(stored)
         await self._carry_out(decision.commands, before)
         if self.rollout.state is State.DRILLING and self._rollbacks == before:
@@ -680,6 +682,19 @@ class Controller:
         if found:
             await self._journal.record_done(*found)
 
+    async def _keep_calendar(self) -> None:
+        """Begin and end brownouts; what is against it now is tried again at the next look."""
+        found, before = brownout.due(self.plan, self.rollout, self._now()), self._rollbacks
+        if not found:
+            return
+        try:
+            self._must_not_be_fenced()
+            await self._journal.record(*found)
+            if self._rollbacks == before:
+                await self._assert_wanted()
+        except (StoreError, ProxyError, UnreachableError) as error:
+            log.error("the calendar of brownouts could not be kept: %s", error)
+
     async def look_for_gross_breach(self) -> bool:
         """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock.
 
@@ -872,6 +887,33 @@ class Controller:
         if unmet := why_not_retire(decision.gates):
             raise ConflictError(f"V1 can't be retired yet: {unmet}")
         return "; ".join(f"{gate.text}: {gate.evidence}" for gate in decision.gates)
+
+    @_traced
+    async def stop_brownout(self, name: str, by: str, reason: str, *, revision: int | None = None) -> Rollout:
+        """End the brownout that goes on (name empty), or call off one by its name; it does not come again.
+
+        The proxy is set whatever the store says. Raises ConflictError where there is none to be stopped, UsageError
+        where the plan has none of that name, ProxyError where the proxy did not confirm it: it is set as soon as it
+        answers, and ends the brownout at its time anyhow.
+        """
+        async with self._acting:
+            self._must_not_be_fenced()
+            self._must_be_at(revision)
+            self._must_allow(e.BrownoutEnded)
+            known = [one.name for one in brownout.calendar(self.plan)]
+            left = [one for one in known if one not in self.rollout.brownouts_over]
+            meant = name or self.rollout.brownout
+            if meant is None:
+                planned = f"name one to call it off: {', '.join(left)}" if left else "none is planned"
+                raise ConflictError(f"no brownout goes on; {planned}")
+            if meant not in known:
+                raise UsageError(f"there is no brownout {meant!r}; the plan has {', '.join(known) or 'none'}")
+            if meant not in left:
+                raise ConflictError(f"the brownout {meant} is over")
+            ended = e.BrownoutEnded(at=self._now(), name=meant, reason=reason or "by hand", by=by)
+            await self._journal.record_done(ended)
+            await self._assert_wanted()
+            return self.rollout
 
     @_traced
     async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:

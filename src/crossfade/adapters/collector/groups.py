@@ -36,6 +36,8 @@ _DECIMAL = re.compile(rb"(?<=%3D)-?[0-9]{1,12}\.[0-9]{1,3}(?=%2C|$)")
 """As logged: url-encoded, a member's value to its end."""
 _QUOTE = b"%22"
 
+AWAY = "brownout"
+"""What stands in a version's place where a brownout gave the answer."""
 _VERSIONS = {"v1": Version.V1, "v2": Version.V2}
 
 Signature = tuple[bytes, ...]
@@ -50,6 +52,8 @@ class Group:
     outcome: Outcome
     timed_out: bool = False
     asked_v1: bool = False
+    away: bool = False
+    """A brownout answered in a version's place: nobody's request, which V1 was asked for all the same."""
     readable: bool = True
 
 
@@ -117,14 +121,15 @@ class Groups(dict[Signature, int]):
         termination: str,
         server: str,
     ) -> Group:
-        side = _VERSIONS.get(version)
+        away = version == AWAY
+        side = Version.V1 if away else _VERSIONS.get(version)
         if side is None:
             return Group(arm=0, outcome=Outcome.NOBODYS)
         try:
-            outcome = outcome_of(int(status), termination, server)
+            outcome = Outcome.NOBODYS if away else outcome_of(int(status), termination, server)
         except ValueError:
             return _UNREADABLE
-        if outcome is Outcome.NOBODYS:
+        if outcome is Outcome.NOBODYS and not away:
             return Group(arm=0, outcome=outcome)
         name = _readable(region)
         arm = Arm(
@@ -137,7 +142,7 @@ class Groups(dict[Signature, int]):
         if index == len(self.arms):
             self.arms.append(arm)
         late = outcome is Outcome.UNANSWERED and timed_out(termination)
-        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=asked == "v1")
+        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=asked == "v1", away=away)
 
 
 def _readable(field: str) -> str:

@@ -208,8 +208,8 @@ class Ticks:
         return sums
 
     def _add_asked(self, batch: _Batch) -> None:
-        """Count requests for V1's own paths."""
-        asked = flags(g.asked_v1 and g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
+        """Count requests for V1's own paths, a brownout's 410s too: whoever is met by one still calls V1."""
+        asked = flags(g.asked_v1 and (g.away or g.outcome is not Outcome.NOBODYS) for g in batch.groups)[batch.group]
         unique, counts = np.unique(self._offsets(batch, asked & batch.in_time), return_counts=True)
         for offset, count in zip(unique.tolist(), counts.tolist(), strict=True):
             self._cell_at(offset, batch.arms).asked_v1 += count

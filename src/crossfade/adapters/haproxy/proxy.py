@@ -173,7 +173,7 @@ class HaproxyProxy:
                 self._lower_files(wanted, cohorts, error)
                 raise
             _refuse_stale(old, wanted)
-            new = _encoded(wanted, cohorts, old)
+            new = self._encoded(wanted, cohorts, old)
             file_error = self._write_floor(old, new)
             await self._runtime.set(steps(old, new))
             now = await self._runtime.maps()
@@ -406,6 +406,10 @@ class HaproxyProxy:
 
     # Applying
 
+    def _encoded(self, wanted: ProxyState, cohorts: tuple[str, ...], old: Maps) -> Maps:
+        clock, until = self._clock, wanted.brownout.until if wanted.brownout else 0
+        return encode(wanted, cohorts, old.ints, ends=round((until - clock.plan_time(0.0)) / clock.speed))
+
     def _lower_files(self, wanted: ProxyState, cohorts: tuple[str, ...], reason: ProxyUnreachableError) -> None:
         """Write the state for a proxy that can't be asked, where it raises nobody to V2."""
         try:
@@ -413,7 +417,7 @@ class HaproxyProxy:
         except (OSError, ReadBackError) as error:
             raise reason from error
         _refuse_stale(disk, wanted)
-        new = _encoded(wanted, cohorts, disk)
+        new = self._encoded(wanted, cohorts, disk)
         if not rises(disk, new):
             with suppress(OSError):
                 write_files(self._directory, new)
@@ -473,10 +477,6 @@ class HaproxyProxy:
             by_itself=maps.ints.get(BY_ITSELF, -1) == maps.ints.get(ROLLED_BACK, -1) != -1,
             unattended_s=await self._unattended(),
         )
-
-
-def _encoded(wanted: ProxyState, cohorts: tuple[str, ...], old: Maps) -> Maps:
-    return encode(wanted, cohorts, old.ints)
 
 
 def _heeding(state: Maps, other: Maps) -> Maps:

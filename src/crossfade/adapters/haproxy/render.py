@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from xxhash import xxh64_intdigest
 
+from crossfade.core.brownout import calendar
 from crossfade.core.plan import Api, Key, KeySource, Plan, Unattended
 from crossfade.errors import ProxyRefusedError
 
-V1_HEADERS = ("Deprecation", "Sunset", "Link")
+V1_HEADERS = ("Deprecation", "Sunset", "Link", "Brownout")
 """The response headers of V1's answers that can be set while the proxy runs."""
 
 CONFIG = "haproxy.cfg"
@@ -46,6 +47,15 @@ ROLLBACKS = "rollbacks"
 """How often a rollback switch was thrown; only switches write it, so an apply under way can notice them."""
 BY_ITSELF = "by-itself"
 """The value of `rolled-back` that the proxy set by itself, because nobody looked after it; -1 where it never did."""
+BROWNOUT = "brownout"
+"""Backend that answers those whom a brownout meets."""
+BROWNOUT_UNTIL = "brownout-until"
+"""Plan time at which a brownout ends; 0: none goes on."""
+BROWNOUT_ENDS = "brownout-ends"
+"""The same as the proxy's own clock shows it: it ends by that, whoever is there."""
+BROWNOUT_SHARE = "brownout-share"
+BROWNOUT_SALT = "brownout-salt"
+BROWNOUT_BODY = "brownout-body"
 BIND_VARIABLE = "CROSSFADE_BIND"
 """Environment variable with the address, or fd@N, that HAProxy takes its clients from."""
 
@@ -64,8 +74,18 @@ _PROBLEMS = {
 # The hash is unsigned and HAProxy's integers are not. The sign bit (0 or 1) times a number that is 2^64 mod 10000
 # (1616) and big enough to lift any negative hash but the lowest few above 0, which the last addition does.
 _SIGN = f"and({-(2**63)}),div({-(2**63)})"
-_BUCKET = f"var(txn.hash,0),{_SIGN},mul({2**63 - 4192}),add(txn.hash),mod(10000),add(10000),mod(10000)"
+
+
+def _bucket(name: str) -> str:
+    """Return the bucket of a hash in a variable."""
+    return f"var({name},0),{_SIGN},mul({2**63 - 4192}),add({name}),mod(10000),add(10000),mod(10000)"
+
+
 _RETIRED_ACL = f"  acl retired str({RETIRED}),map_str_int({RETIRED_MAP},0) -m int 1"
+_LAYOUT = "brownouts"
+"""What the maps have held since when: a running proxy with other keys is replaced."""
+_OWN_LINKS = "add-header"
+"""A version may have links of its own, such as to pages."""
 _LOG_BYTES_MAX = 2048
 _FACTS_BYTES_MAX = 400  # x3 url-encoded, with region and client x3, stays below the line's limit
 _NAME_BYTES_MAX = 64
@@ -115,12 +135,13 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
             *_defaults(tuning),
             *_attended(plan.unattended, tuning),
             *_frontend(plan, tuning),
-            *_v1(plan.api),
-            *_v2(plan.api),
+            *_brownout(plan),
+            *_v1(plan),
+            *_v2(plan),
             *_fallback(),
         ]
     )
-    digest = hashlib.sha256(f"{listen}\n{tuning}\n{body}".encode()).hexdigest()[:32]
+    digest = hashlib.sha256(f"{_LAYOUT}\n{listen}\n{tuning}\n{body}".encode()).hexdigest()[:32]
     config = "\n".join([*_global(digest, listen, tuning), body, ""])
     return Rendered(
         config=config,
@@ -288,6 +309,37 @@ def _alone_rules(unattended: Unattended) -> list[str]:
     ]
 
 
+def _brownout_rules(plan: Plan) -> list[str]:
+    """Return the rules that find out whether a brownout meets a request: txn.away, and the seconds left in txn.left.
+
+    It is over once its time is, by the proxy's own clock, and once nobody looks after the proxy; and everyone on V1 is
+    a reason against it. Only requests for V1's own paths are asked. Who names neither client nor user is met by one
+    that meets everybody.
+    """
+    if not calendar(plan):
+        return []
+    client = [plan.assignment.client] if plan.assignment.client else []
+    share = f"str({BROWNOUT_SHARE}),map_str_int({INT_MAP},0)"
+    salted = f"str({BROWNOUT_SALT}),map({HEADER_MAP}),concat(:,txn.caller)"
+    unnamed = "!{ var(txn.caller) -m found }"
+    return [
+        "  acl away var(txn.left) -m int gt 0",
+        f"  acl attended nbsrv({WATCHED}) gt 0",
+        f"  acl met {_bucket('txn.draw')},sub(txn.away_share) -m int lt 0",
+        "  http-request set-var(txn.now) date() if { var(txn.asked) -m found }",
+        f"  http-request set-var(txn.left) str({BROWNOUT_ENDS}),map_str_int({INT_MAP},0),sub(txn.now) "
+        "if { var(txn.asked) -m found } attended !killed !retired",
+        *(
+            f"  http-request set-var(txn.caller) {_fetch(key)},word(1,\\n) if away {unnamed}"
+            for key in [*client, *_until_address(plan.assignment.user)]
+        ),
+        f"  http-request set-var(txn.away_share) {share} if away",
+        f"  http-request set-var(txn.draw) {salted},xxh64(0) if away",
+        "  http-request set-var(txn.away) bool(true) if away met { var(txn.caller) -m found }",
+        "  http-request set-var(txn.away) bool(true) if away { var(txn.away_share) -m int ge 10000 }",
+    ]
+
+
 def _fetch(key: Key) -> str:
     """Return HAProxy's expression for a key; of a repeated header the first."""
     if key.source is KeySource.ADDRESS:
@@ -368,7 +420,8 @@ def _everyone_has_a_key(plan: Plan) -> bool:
 def _switching_rules(plan: Plan) -> list[str]:
     """Return the rules that choose the backend; no key and a full share only meet where the last rule is needed."""
     gone = "  use_backend v1 if { var(txn.asked) -m found } retired"
-    rules = [gone, "  use_backend v2 if below !killed api"]
+    away = [f"  use_backend {BROWNOUT} if {{ var(txn.away) -m bool }}"] if calendar(plan) else []
+    rules = [gone, *away, "  use_backend v2 if below !killed api"]
     if not plan.assignment.cohorts or not _everyone_has_a_key(plan):
         rules.append("  use_backend v2 if { var(txn.share) -m int ge 10000 } !killed api")
     return [*rules, "  use_backend v2 if retired api", "  default_backend v1", ""]
@@ -411,7 +464,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
     acls = [
         f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
         _RETIRED_ACL,
-        f"  acl below {_BUCKET},sub(txn.share) -m int lt 0",
+        f"  acl below {_bucket('txn.hash')},sub(txn.share) -m int lt 0",
         *_within("api", plan.api.entry, *roots(plan.api)),
         *_v1s_own(plan.api),
     ]
@@ -426,6 +479,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         "  http-request set-var(txn.start) date(0,us)",
         "  http-request set-var(txn.asked) str(v1) if v1s !others",
         *_alone_rules(plan.unattended),
+        *_brownout_rules(plan),
         *ruled,
         *_assignment_rules(plan),
         "  http-response set-var(txn.us) date(0,us),sub(txn.start)",
@@ -487,7 +541,32 @@ def _servers(upstreams: tuple[str, ...], prefix: str, options: str) -> list[str]
     ]
 
 
-def _v1(api: Api) -> list[str]:
+def _brownout(plan: Plan) -> list[str]:
+    """Return the backend that answers whom a brownout meets; a 410 may be kept by caches, this one may not."""
+    if not calendar(plan):
+        return []
+    body = f"%[str({BROWNOUT_BODY}),map({HEADER_MAP}),b64dec]"
+    return [
+        f"backend {BROWNOUT}",
+        f'  http-request return status 410 content-type application/problem+json lf-string "{body}" '
+        'hdr Retry-After "%[var(txn.left)]" hdr Cache-Control no-store',
+        *(f"  http-after-response {rule}" for rule in _told(plan)),
+        "",
+    ]
+
+
+def _told(plan: Plan, *, link: str = "set-header", condition: str = "") -> list[str]:
+    """Return the actions that put V1's headers into an answer, as far as there are any."""
+    names = [name for name in V1_HEADERS if name != "Brownout" or calendar(plan)]
+    values = {name: f"str({name}),map({HEADER_MAP})" for name in names}
+    return [
+        f"{link if name == 'Link' else 'set-header'} {name} %[{value},b64dec] if{condition} {{ {value} -m len gt 1 }}"
+        for name, value in values.items()
+    ]
+
+
+def _v1(plan: Plan) -> list[str]:
+    api = plan.api
     root, other = roots(api)
     several = len(api.v1.upstreams) > 1
     lines = [
@@ -503,17 +582,13 @@ def _v1(api: Api) -> list[str]:
         f"  http-response allow if !{{ str(headers),map_str_int({INT_MAP},0) -m int 1 }}",
         "  http-response allow if { var(txn.foreign) -m bool }",
     ]
-    for name in V1_HEADERS:
-        value = f"str({name}),map({HEADER_MAP})"
-        action = "add-header" if name == "Link" else "set-header"  # V1 may have links of its own, such as to pages
-        lines.append(f"  http-response {action} {name} %[{value},b64dec] if {{ {value} -m len gt 1 }}")
-        of_gone = f"if {{ status 410 }} retired {{ {value} -m len gt 1 }}"
-        lines.append(f"  http-after-response set-header {name} %[{value},b64dec] {of_gone}")
+    lines += [f"  http-response {rule}" for rule in _told(plan, link=_OWN_LINKS)]
+    lines += [f"  http-after-response {rule}" for rule in _told(plan, condition=" { status 410 } retired")]
     checks = " check inter 1s fall 2 rise 1" if several else ""
     return [*lines, *_servers(api.v1.upstreams, "v1", checks), ""]
 
 
-def _v2(api: Api) -> list[str]:
+def _v2(plan: Plan) -> list[str]:
     """Return the V2 backend: its servers, and after them V1 by way of the fallback socket.
 
     `balance first` takes the first server that is up, and after a failed connection another one; several servers
@@ -522,6 +597,7 @@ def _v2(api: Api) -> list[str]:
     so that a request finds the fallback even where all of them are gone; the spare keeps more than one server
     active, without which HAProxy would wait a second before trying the last.
     """
+    api = plan.api
     other, root = roots(api)
     count = len(api.v2.upstreams)
     checks = " check inter 1s fastinter 200ms downinter 300ms fall 2 rise 1"
@@ -533,6 +609,13 @@ def _v2(api: Api) -> list[str]:
         fallbacks = ["fallback", "fallback-spare"]
         lines += [f"  use-server v2-{n} if {{ rand({count - n + 1}) eq 0 }}" for n in range(1, count + 1)]
     lines += _servers(api.v2.upstreams, "v2", checks)
+    if plan.deprecation is not None:  # whoever answers under V1's own paths: they go
+        lines += [
+            "  http-response allow if !{ var(txn.asked) -m found }",
+            "  http-response allow if { srv_name -m beg fallback }",  # V1 has told it
+            f"  http-response allow if !{{ str({HEADERS}),map_str_int({INT_MAP},0) -m int 1 }}",
+            *(f"  http-response {rule}" for rule in _told(plan, link=_OWN_LINKS)),
+        ]
     return [*lines, *(f"  server {name} unix@{FALLBACK_SOCKET}" for name in fallbacks), ""]
 
 

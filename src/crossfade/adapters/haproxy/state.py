@@ -9,11 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossfade.adapters.haproxy.render import (
+    BROWNOUT_BODY,
+    BROWNOUT_ENDS,
+    BROWNOUT_SALT,
+    BROWNOUT_SHARE,
+    BROWNOUT_UNTIL,
     BY_ITSELF,
     GENERATION,
     HEADER_MAP,
@@ -27,6 +33,7 @@ from crossfade.adapters.haproxy.render import (
     SPLIT,
     V1_HEADERS,
 )
+from crossfade.core.brownout import Absence
 from crossfade.core.split import Split
 from crossfade.errors import ProxyRefusedError, ReadBackError
 from crossfade.ports import ProxyState
@@ -72,8 +79,10 @@ def initial(cohorts: Sequence[str]) -> Maps:
     return encode(ProxyState(generation=0), cohorts, {})
 
 
-def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int]) -> Maps:
+def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int], *, ends: int = 0) -> Maps:
     """Return the maps for a state; what switches have written is as in `old`.
+
+    `ends` is when its brownout does, in the wall clock's seconds since the epoch.
 
     `own.<cohort>` remembers whether the split names the cohort; the share in force stands in `split.<cohort>`
     either way. Raises ProxyRefusedError for a cohort the plan does not have, a header that is none of
@@ -89,12 +98,16 @@ def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int]) ->
         **{key: old.get(key, value) for key, value in _NOT_THROWN.items()},
         KILL: int(state.killed),
         HEADERS: int(bool(state.v1_headers)),
+        BROWNOUT_UNTIL: state.brownout.until if state.brownout else 0,
+        BROWNOUT_SHARE: state.brownout.share if state.brownout else 0,
+        BROWNOUT_ENDS: ends if state.brownout else 0,
         SPLIT: state.split.everyone,
     }
     for name in cohorts:
         ints[f"{SPLIT}.{name}"] = state.split.share_of(name)
         ints[f"own.{name}"] = int(name in state.split.cohorts)
-    return Maps(ints=ints, headers=_encode_headers(state.v1_headers), retired=state.retired)
+    texts = _encode_headers(state.v1_headers) | _encode_brownout(state.brownout)
+    return Maps(ints=ints, headers=texts, retired=state.retired)
 
 
 def _encode_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -110,6 +123,14 @@ def _encode_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _encode_brownout(wanted: Absence | None) -> dict[str, str]:
+    if wanted is None:
+        return {BROWNOUT_SALT: _ABSENT, BROWNOUT_BODY: _ABSENT}
+    if not re.fullmatch("[0-9a-f]{1,64}", wanted.salt):
+        raise ProxyRefusedError(f"a brownout's salt is hexadecimal, not {wanted.salt!r}")
+    return {BROWNOUT_SALT: wanted.salt, BROWNOUT_BODY: base64.b64encode(wanted.body.encode()).decode()}
+
+
 def decode(maps: Maps) -> ProxyState:
     """Return the state that the maps say; raises ReadBackError where they make none."""
     try:
@@ -121,7 +142,7 @@ def decode(maps: Maps) -> ProxyState:
         headers = {
             name: base64.b64decode(value, validate=True).decode()
             for name, value in maps.headers.items()
-            if value != _ABSENT
+            if name in V1_HEADERS and value != _ABSENT
         }
         return ProxyState(
             generation=maps.ints[GENERATION],
@@ -129,9 +150,21 @@ def decode(maps: Maps) -> ProxyState:
             killed=maps.killed,
             v1_headers=headers,
             retired=maps.retired,
+            brownout=_decode_brownout(maps),
         )
     except (KeyError, ValueError, binascii.Error) as error:
         raise ReadBackError(f"the proxy's maps make no state ({error!r}): {dict(maps.ints)}") from error
+
+
+def _decode_brownout(maps: Maps) -> Absence | None:
+    if not maps.ints.get(BROWNOUT_UNTIL, 0):
+        return None
+    return Absence(
+        until=maps.ints[BROWNOUT_UNTIL],
+        share=maps.ints[BROWNOUT_SHARE],
+        salt=maps.headers[BROWNOUT_SALT],
+        body=base64.b64decode(maps.headers[BROWNOUT_BODY], validate=True).decode(),
+    )
 
 
 def floor(old: Maps, new: Maps) -> Maps:

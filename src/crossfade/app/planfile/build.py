@@ -77,6 +77,7 @@ _ADDED = {
     "notices": (),
     "unattended": Unattended(),
     "deprecation": None,
+    "brownouts": (),
 }
 """Left out of the digest where they are as in plans written before there were such, so that those keep theirs."""
 MAX_COHORT_BYTES = 64 * 1024 * 1024
@@ -192,7 +193,9 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     if phases_field is not None:
         check_gate(phases, rehearsal, contract, phases_field)
     notices = read_notices(top.get("notify"), folder)
-    deprecation = read_deprecation(top.get("deprecation"), api, [phase.name for phase in phases])
+    deprecation = read_deprecation(
+        top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind
+    )
     if root.report.problems or name is None or api is None:
         return None
     return Plan(

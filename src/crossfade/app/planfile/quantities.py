@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from string import Template
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crossfade.core.plan import DAY, HOUR, MINUTE, WEEK, Key, KeySource
 from crossfade.core.split import BUCKETS
@@ -26,7 +27,8 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+,=-]+)*/?")
 _MAX_QUERY = 2000
 _MOMENT = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?: ?(Z|[+-][0-9]{2}:[0-9]{2})| ([A-Z][A-Za-z0-9_+/-]{1,63}))?)?"
 )
 _LINK = re.compile(r"(?=.{1,1000}$)(?:https?://[A-Za-z0-9\[]|/(?!/))[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
@@ -233,6 +235,7 @@ def named(what: str, pattern: str, example: str) -> Callable[[str], str]:
 
 rollout_name = named("rollout", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "trips-v2")
 group_name = named("cohort or phase", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "beta")
+brownout_name = named("brownout", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "first")
 metric_name = named("metric", r"[a-z][a-z0-9_]{0,63}", "failure_rate")
 fact_name = named("fact", r"[a-z][a-z0-9_.-]{0,63}", "flights")
 fact_value = named("fact's value", r"[A-Za-z0-9_.:/-]{1,64}", "hit")
@@ -281,14 +284,67 @@ def moment(text: str) -> int:
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no date; write 2027-03-01 (midnight, UTC) or 2027-03-01T09:00+01:00")
-    date, clock, zone = found.groups()
-    if clock and not zone:
-        raise ValueError(f"{text!r} doesn't say in which zone; write such as {date}T{clock}Z or {date}T{clock}+01:00")
+    date, clock, offset, zone = found.groups()
+    if clock and not offset and not zone:
+        raise ValueError(
+            f"{text!r} doesn't say in which zone; write such as {date}T{clock}Z, {date}T{clock}+01:00 or "
+            f"{date}T{clock} Europe/Berlin"
+        )
+    named = _zone(zone) if zone else None
     try:
-        at = datetime.fromisoformat(f"{date}T{clock or '00:00'}{zone or 'Z'}")
-        return int(at.timestamp())
+        at = datetime.fromisoformat(f"{date}T{clock or '00:00'}{'' if zone else offset or 'Z'}")
+        at = at.replace(tzinfo=named) if named else at
+        seconds = int(at.timestamp())
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no date in any calendar; write such as 2027-03-01") from None
+    if named:
+        _must_be_once(text, at)
+    return seconds
+
+
+def instant(text: str) -> int:
+    """Return seconds since the epoch of a date and a time of day with its zone."""
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError(
+            f"{text!r} says no time of day; write such as {text}T10:00+01:00 or {text}T10:00 Europe/Berlin"
+        )
+    return moment(text)
+
+
+def brownout(text: str) -> int:
+    """Return how long a brownout lasts in seconds: whole, from 1 m to 1 d."""
+    seconds = duration(text)
+    if not MINUTE <= seconds <= DAY or seconds != int(seconds):
+        raise ValueError(f"{text} is no length for a brownout; write whole seconds from 1m to 1d, such as 15m")
+    return int(seconds)
+
+
+def clients(text: str) -> int:
+    """Return a share of the clients in hundredths of a percent, more than none."""
+    points = basis_points(text)
+    if points == 0:
+        raise ValueError("0% of the clients are nobody; write how many are to notice, such as 10%")
+    return points
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{name!r} is no time zone that this machine knows; write one such as Europe/Berlin, or an offset: +01:00"
+        ) from None
+
+
+def _must_be_once(text: str, at: datetime) -> None:
+    """Raise ValueError where clocks are put forward past a time, or back so that it comes twice."""
+    ways = [at.replace(fold=fold) for fold in (0, 1)]
+    if ways[0].utcoffset() == ways[1].utcoffset():
+        return
+    if at.astimezone(UTC).astimezone(at.tzinfo).replace(tzinfo=None) != at.replace(tzinfo=None):
+        raise ValueError(f"{text!r} does not exist: clocks are put forward past it; write another time")
+    written = " or ".join(way.isoformat(timespec="minutes") for way in ways)
+    raise ValueError(f"{text!r} comes twice, because clocks are put back; write {written}")
 
 
 def link(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossfade.app.planfile.deprecation import BROWNOUTS_MAX
 from crossfade.app.planfile.notices import NOTICE_FORMS, RULES_MAX, VARIABLE
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
 from crossfade.core.contract.rules import RULES
@@ -19,7 +20,7 @@ _COMPARISON = r"(<=|>=|≤|≥|<|>|=)"
 _ACTION = r"(monitor|alert|hold|rollback)"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2})? ?(Z|[+-][0-9]{2}:[0-9]{2})"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?( ?(Z|[+-][0-9]{2}:[0-9]{2})| [A-Z][A-Za-z0-9_+/-]{1,63})"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
@@ -137,8 +138,25 @@ def _sources() -> dict[str, Any]:
 def _deprecation() -> dict[str, Any]:
     date = _text(rf"{_DATE}([T ]{_CLOCK})?", "Such as 2027-03-01 (midnight, UTC) or 2027-03-01T09:00+01:00.")
     link = _text(r"(https?:/)?/[^\s<>\"]+", "URL of a page, or a path.")
+    brownout = _object(
+        {
+            "name": _text(_NAME, "Name of the brownout."),
+            "at": _text(rf"{_DATE}[T ]{_CLOCK}", "When it begins, such as 2027-06-01T10:00 Europe/Berlin."),
+            "for": _text(_TIME, "How long it lasts: 1m to 1d, such as 15m."),
+            "share": _percent("Of the clients: these get 410 meanwhile."),
+        },
+        ["name", "at", "for", "share"],
+    )
     return _object(
-        {"since": date, "sunset": date, "from": {"type": "string"}, "notice": link, "policy": link, "successor": link},
+        {
+            "since": date,
+            "sunset": date,
+            "from": {"type": "string"},
+            "notice": link,
+            "policy": link,
+            "successor": link,
+            "brownouts": {"type": "array", "minItems": 1, "maxItems": BROWNOUTS_MAX, "items": brownout},
+        },
         ["since"],
     )
 

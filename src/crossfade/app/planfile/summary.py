@@ -14,6 +14,7 @@ from crossfade.core.deprecation import v1_headers
 from crossfade.core.mirror.rules import Mirror
 from crossfade.core.places import masked
 from crossfade.core.plan import (
+    Brownout,
     Comparison,
     ContractDocuments,
     Deprecation,
@@ -153,8 +154,14 @@ def _deprecation(plan: Plan, said: Deprecation, now: float | None) -> str:
     lines = [
         f"v1 is {dates}; its answers say so in {plan.phases[said.from_phase].name}{'' if last else ' and later'}",
         *(f"  {name}: {value}" for name, value in v1_headers(said, said.from_phase).items()),
+        *(_brownout(one, now) for one in said.brownouts),
     ]
     return "\n".join(_fold(line, "    ") for line in lines)
+
+
+def _brownout(one: Brownout, now: float | None) -> str:
+    whom = "everybody" if one.share == BUCKETS else f"{percent(one.share)} of the clients"
+    return f"brownout {one.name}: {_date(one.at, now)} for {duration(one.until - one.at)}, {whom}"
 
 
 def _date(seconds: int, now: float | None) -> str:

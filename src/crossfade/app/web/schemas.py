@@ -43,6 +43,13 @@ class AskRetry(Ask):
     """Where to start again; null: in the phase that was rolled back."""
 
 
+class AskStopBrownout(Ask):
+    """A brownout to be stopped."""
+
+    brownout: str = Field(default="", max_length=64, examples=["first"])
+    """Its name; empty: the one that goes on."""
+
+
 class AskRehearse(Ask):
     """A rehearsal's report, handed over."""
 
@@ -151,6 +158,17 @@ class Requests(Said):
     v2: int
 
 
+class Brownout(Said):
+    """A short planned absence of V1 for part of its clients."""
+
+    name: str
+    at: int
+    until: int
+    share: Share
+    """Of the clients."""
+    state: Literal["ahead", "now", "over"]
+
+
 class Status(Said):
     """Where a rollout is, why, and what comes next."""
 
@@ -189,6 +207,8 @@ class Status(Said):
     alerts: dict[str, str]
     """Alerts raised and not cleared, by what they are about."""
     requests: Requests
+    brownouts: list[Brownout]
+    """The plan's calendar, in the order of its times."""
     fenced: str | None
     """Why this controller may not act; null while it may."""
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import note
-from crossfade.app.web.schemas import Ask, AskRehearse, AskRetry, Status
+from crossfade.app.web.schemas import Ask, AskRehearse, AskRetry, AskStopBrownout, Status
 from crossfade.app.web.served import Named, Needs, Served
 from crossfade.core.access import Role
 from crossfade.core.rehearsal.report import Report, from_data
@@ -85,6 +85,13 @@ VERBS: tuple[Verb, ...] = (
         "Put every user on V1 now.",
         lambda c, ask, who, at: c.rollback(who.by, ask.reason, revision=at),
         repeats=True,
+    ),
+    Verb(
+        "stop-brownout",
+        Role.OPERATOR,
+        "End the brownout that goes on, or call off one that is planned. It does not come again.",
+        lambda c, ask, who, at: c.stop_brownout(ask.brownout, who.by, ask.reason, revision=at),
+        AskStopBrownout,
     ),
     Verb(
         "drill",
