@@ -87,9 +87,9 @@ STRUCTURE = [
     ),
     (
         HALF,
-        "{name: half, split: 50%, soak: 1w, promote when: [^peak load passed]}",
+        "{name: half, split: 50%, soak: 1w, promote when: [^peak load pased]}",
         "phases[2].promote when[0]",
-        "not offered by this version; it offers `failure_rate on target`",
+        "did you mean `peak load passed`?",
     ),
     (
         HALF,

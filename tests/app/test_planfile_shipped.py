@@ -58,8 +58,12 @@ def test_the_real_plan_decides_at_ten_requests_a_day_and_the_demos_at_its_own(tr
 def test_the_demo_differs_only_where_it_says(trips: Plan, demo: Plan) -> None:
     pairs = list(zip(map(_without_trials, trips.phases), demo.phases, strict=True))
     assert [phase.name for phase in trips.phases if phase.drill] == ["nearly"]
-    rehearsed = [p.name for p in trips.phases if any(g.kind is GateKind.REHEARSAL_PASSED for g in p.gates)]
-    assert rehearsed == ["internal"]
+    tried = {kind: [p.name for p in trips.phases if any(g.kind is kind for g in p.gates)] for kind in _TRIALS}
+    assert tried == {
+        GateKind.REHEARSAL_PASSED: ["internal"],
+        GateKind.PEAK_LOAD_PASSED: ["early"],
+        GateKind.DRILL_PASSED: ["nearly", "full"],
+    }
     assert [(real.name, real.soak_s, play.soak_s) for real, play in pairs if real != play] == [
         ("canary", WEEK, 2 * WEEK)
     ]
@@ -70,13 +74,15 @@ def test_the_demo_differs_only_where_it_says(trips: Plan, demo: Plan) -> None:
     assert (trips.api, trips.confidence) == (demo.api, demo.confidence)
     assert trips.assignment.cohorts == demo.assignment.cohorts
     marks = re.findall(r"# DEMO\b", (PLANS / "trips-v2-demo.yaml").read_text())
-    assert len(marks) == 5, "the name, the baseline, the rehearsal, the soak and the drill"
+    assert len(marks) == 6, "the name, the baseline, the rehearsal, the soak, the peak load and the drill"
+
+
+_TRIALS = (GateKind.REHEARSAL_PASSED, GateKind.PEAK_LOAD_PASSED, GateKind.DRILL_PASSED)
 
 
 def _without_trials(phase: Phase) -> Phase:
     own, all_of_them = (
-        tuple(gate for gate in gates if gate.kind not in (GateKind.REHEARSAL_PASSED, GateKind.DRILL_PASSED))
-        for gates in (phase.own_gates, phase.gates)
+        tuple(gate for gate in gates if gate.kind not in _TRIALS) for gates in (phase.own_gates, phase.gates)
     )
     return replace(phase, drill=None, own_gates=own, gates=all_of_them)
 

@@ -27,6 +27,7 @@ SAMPLES: dict[type[e.Event], e.Event] = {
         e.Paused(at=7, by="p", reason=""),
         e.Resumed(at=8, by="p", reason=""),
         e.GateApproved(at=9, phase=1, by="p", reason=""),
+        e.PeakLoadRecorded(at=9.04, by="p", reason="", digest="d", outcome="PASS", sentence="s", ended=8),
         e.RehearsalRecorded(at=9.05, by="p", reason="", digest="d", outcome="PASS", sentence="s", ended=8),
         e.DrillStarted(at=9.1, phase=1, name="half", within_s=60, reason="r"),
         e.DrillPassed(

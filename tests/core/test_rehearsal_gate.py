@@ -73,6 +73,26 @@ def test_one_of_another_plan_counts_neither_way(gated: Plan, outcome: str) -> No
     assert (line.verdict, "the plan has changed" in line.evidence) == (Verdict.INCONCLUSIVE, True)
 
 
+def peak(outcome: str, digest: str = "d") -> e.PeakLoadRecorded:
+    return e.PeakLoadRecorded(
+        at=START, by="ada", reason="", digest=digest, outcome=outcome, sentence="p95: 301 ms", ended=START
+    )
+
+
+def test_a_peak_load_counts_by_itself_and_expires_as_a_rehearsal_does(gated: Plan) -> None:
+    first, *others = gated.phases
+    asked = Gate(kind=GateKind.PEAK_LOAD_PASSED, text="peak load passed")
+    plan = replace(gated, phases=(replace(first, gates=(asked,)), *others))
+    waiting = gate(plan, rollout(recorded("PASS")))
+    assert waiting.verdict is Verdict.INCONCLUSIVE
+    assert waiting.evidence == "none is recorded; waits for: crossfade rehearse PLAN --only load --record"
+    assert gate(plan, rollout(peak("PASS"))).verdict is Verdict.PASS
+    assert gate(plan, rollout(peak("PASS")), START + 7 * DAY).evidence.startswith("expired: ended ")
+    assert gate(plan, rollout(peak("PASS"), peak("FAIL"))).verdict is Verdict.FAIL
+    assert gate(plan, rollout(peak("PASS", digest="other"))).verdict is Verdict.INCONCLUSIVE
+    assert gate(gated, rollout(recorded("PASS"), peak("FAIL"))).verdict is Verdict.PASS, "of the rehearsal"
+
+
 def test_a_retry_wants_a_rehearsal_of_what_was_mended(gated: Plan) -> None:
     back = e.RolledBack(at=START, reason="", trigger="person", took_s=0.1, nodes={})
     again = e.Retried(at=START, phase=0, name="internal", by="ada", reason="")

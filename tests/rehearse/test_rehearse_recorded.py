@@ -41,9 +41,9 @@ def report(ended: float, outcome: Verdict = Verdict.PASS, **more: Any) -> Report
     return replace(whole, **more)
 
 
-async def recorded(api: Asked) -> list[dict[str, Any]]:
+async def recorded(api: Asked, kind: str = "RehearsalRecorded") -> list[dict[str, Any]]:
     events = (await api.get(BASE + "/events"))[1]["items"]
-    return [event["data"] for event in events if event["kind"] == "RehearsalRecorded"]
+    return [event["data"] for event in events if event["kind"] == kind]
 
 
 async def test_an_operator_hands_it_over_and_its_outcome_is_found_anew(api: Asked) -> None:
@@ -57,6 +57,29 @@ async def test_an_operator_hands_it_over_and_its_outcome_is_found_anew(api: Aske
     assert (kept["by"], kept["reason"], kept["outcome"]) == ("ada", "week 1", "FAIL")
     assert kept["sentence"] == "contract: opens: at 12 failures; and 4 more"
     assert (kept["ended"], kept["versions"], kept["report"]) == (one.ended, {"v1": "a" * 64}, one.fingerprint)
+
+
+def load(ended: float, peak: Verdict, steady: Verdict = Verdict.PASS, partial: str = "") -> Part:
+    shown = {"peak: no errors (v2)": peak, "steady: p95 <= 300 ms (v2)": steady}
+    criteria = tuple(Criterion(name=name, outcome=one, figure="4 errors", limit="") for name, one in shown.items())
+    return Part(name=PartName.LOAD, criteria=criteria, began=1.0, ended=ended, partial=partial)
+
+
+async def test_a_load_at_the_peak_is_recorded_alone_and_with_the_whole(api: Asked) -> None:
+    now = api.carried.clock.now()
+    whole = report(now - 60)
+    parts = tuple(load(now - 60, Verdict.PASS) if one.name is PartName.LOAD else one for one in whole.parts)
+    assert (await api.post("rehearse", {"report": as_data(replace(whole, parts=parts))}))[0] == 200
+    for outcome, partial in ((Verdict.FAIL, ""), (Verdict.PASS, "stopped")):
+        alone = replace(whole, parts=(load(now - 30, outcome, Verdict.FAIL, partial),))
+        assert (await api.post("rehearse", {"report": as_data(alone)}))[0] == 200
+    peaks = await recorded(api, "PeakLoadRecorded")
+    assert [(one["outcome"], one["ended"], one["sentence"]) for one in peaks] == [
+        ("PASS", now - 60, "all 1 criteria pass"),
+        ("FAIL", now - 30, "peak: no errors (v2): 4 errors"),
+        ("INCONCLUSIVE", now - 30, "ended early: stopped"),
+    ]
+    assert [one["outcome"] for one in await recorded(api)] == ["PASS"], "what lacks parts leaves the whole one as it is"
 
 
 async def test_an_end_that_lies_ahead_counts_from_now(api: Asked) -> None:
@@ -121,6 +144,16 @@ async def test_nothing_is_tried_where_it_could_not_be_recorded(api: Asked, tmp_p
     away = CliRunner().invoke(main, ["rehearse", str(SHIPPED), *out, "--state", str(tmp_path / "state")])
     assert (away.exit_code, "crossfade serve" in away.stderr) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_phase_that_asks_for_the_peak_wants_one_in_the_plan(tmp_path: Path) -> None:
+    path = plan_in(tmp_path)
+    gated = path.read_text().replace("split: 50%, soak: 1d", "split: 50%, soak: 1d, promote when: [peak load passed]")
+    path.write_text(gated)
+    with pytest.raises(PlanError, match=r"of half ask for `peak load passed`, which can't be without load.peak"):
+        load_plan(path)
+    path.write_text(gated.replace("load:\n", "load:\n  peak: 9/s\n"))
+    assert [gate.kind for gate in load_plan(path).phases[0].gates] == [GateKind.PEAK_LOAD_PASSED]
 
 
 def test_a_phase_asks_for_one_and_those_after_it_do_not(tmp_path: Path) -> None:

@@ -217,7 +217,9 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
 @click.option("--quick", is_flag=True, help="Fewer users and shorter times: shows faults, no evidence.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")
 @click.option(
-    "--record", is_flag=True, help="Hand the report over to the rollout's controller, for `rehearsal passed`."
+    "--record",
+    is_flag=True,
+    help="Hand the report over to the controller, for `rehearsal passed`; with --only load for `peak load passed`.",
 )
 @_STATE
 @_URL

@@ -152,6 +152,23 @@ class RehearsalRecorded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeakLoadRecorded(Event):
+    """The report that a person handed over holds a load at the plan's peak. The latest one counts."""
+
+    VERB: ClassVar[str] = "record a peak load of"
+    by: str
+    reason: str
+    digest: str
+    """Of what the plan said that was rehearsed."""
+    outcome: str
+    """PASS | FAIL | INCONCLUSIVE"""
+    sentence: str
+    """The outcome's reason, with the name of a criterion that failed."""
+    ended: float
+    """Plan time at which it had ended: from then on it grows old."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillStarted(Event):
     """A rollback on purpose was decided on. Recorded before the switch is thrown: it is the intent."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crossfade.core.events import PeakLoadRecorded, RehearsalRecorded
 from crossfade.core.observation import Observation
 from crossfade.core.plan import Action, Gate, GateKind, MetricKind, Phase, Plan
 from crossfade.core.rollout import Rollout
@@ -193,7 +194,14 @@ def _drill_passed(gate: Gate, look: _Look) -> GateStatus:
 
 
 def _rehearsal_passed(gate: Gate, look: _Look) -> GateStatus:
-    seen, waits = look.rollout.rehearsed, "waits for: crossfade rehearse PLAN --record"
+    return _recorded(gate, look, look.rollout.rehearsed, "waits for: crossfade rehearse PLAN --record")
+
+
+def _peak_load_passed(gate: Gate, look: _Look) -> GateStatus:
+    return _recorded(gate, look, look.rollout.peak, "waits for: crossfade rehearse PLAN --only load --record")
+
+
+def _recorded(gate: Gate, look: _Look, seen: RehearsalRecorded | PeakLoadRecorded | None, waits: str) -> GateStatus:
     if seen is None:
         return _status(gate, Verdict.INCONCLUSIVE, f"none is recorded; {waits}")
     when, verdict = f"ended {moment(seen.ended)} UTC", Verdict(seen.outcome)
@@ -237,5 +245,6 @@ _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
     GateKind.ROLLBACK_READY: _rollback_ready,
     GateKind.DRILL_PASSED: _drill_passed,
     GateKind.REHEARSAL_PASSED: _rehearsal_passed,
+    GateKind.PEAK_LOAD_PASSED: _peak_load_passed,
     GateKind.APPROVED: _approved,
 }

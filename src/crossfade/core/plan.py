@@ -253,6 +253,8 @@ class GateKind(StrEnum):
     """`drill passed`: a rollback on purpose was done in this phase, and in time."""
     REHEARSAL_PASSED = "rehearsal_passed"
     """`rehearsal passed`: the latest rehearsal recorded passed, and has not expired."""
+    PEAK_LOAD_PASSED = "peak_load_passed"
+    """`peak load passed`: the latest load at the plan's peak recorded passed, and has not expired."""
     APPROVED = "approved"
     """`approved by a person`, `approved by 2 people`."""
 
@@ -417,7 +419,7 @@ class Rehearsal:
 
     breaker: RehearsedBreaker | None = None
     expires_s: float = 2 * WEEK
-    """Plan seconds from its end for which it passes a gate."""
+    """Plan seconds from its end for which it passes a gate; of its peak load too."""
 
 
 class NoticeKind(StrEnum):

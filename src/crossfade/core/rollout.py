@@ -70,6 +70,8 @@ class Rollout:
     """Index of the phase in which it passed."""
     rehearsed: e.RehearsalRecorded | None = None
     """The latest rehearsal of this attempt."""
+    peak: e.PeakLoadRecorded | None = None
+    """The latest load at the plan's peak of this attempt."""
     attempt: int = 1
     """Counts retries; evidence is gathered anew in each attempt."""
     alerts: Mapping[str, str] = field(default_factory=dict)
@@ -154,8 +156,8 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return replace(new, held=event.reason, held_kind=event.kind, held_since=since)
         case e.HoldEnded():
             return _released(new)
-        case e.RehearsalRecorded():
-            return replace(new, rehearsed=event)
+        case e.RehearsalRecorded() | e.PeakLoadRecorded():
+            return _rehearsed(new, event)
         case e.BrownoutStarted():
             return replace(new, brownout=event.name)
         case e.BrownoutEnded():
@@ -185,6 +187,12 @@ def _confirmed(rollout: Rollout, event: e.SplitApplied) -> Rollout:
     return replace(new, away_until=event.at, away_s=rollout.away_s + event.at - rollout.away_since)
 
 
+def _rehearsed(rollout: Rollout, event: e.RehearsalRecorded | e.PeakLoadRecorded) -> Rollout:
+    if isinstance(event, e.PeakLoadRecorded):
+        return replace(rollout, peak=event)
+    return replace(rollout, rehearsed=event)
+
+
 def _shown(drill: e.DrillPassed) -> str:
     last = f"V2's last request {drill.last_v2_s:.2g} s" if drill.last_v2_s > 0 else "no request to V2"
     return (
@@ -205,6 +213,7 @@ def _begin_attempt(rollout: Rollout) -> Rollout:
         drilled=None,
         drilled_phase=None,
         rehearsed=None,
+        peak=None,
     )
 
 

@@ -803,8 +803,9 @@ class Controller:
 
     @_traced
     async def rehearse(self, by: str, reason: str, report: Report, *, revision: int | None = None) -> Rollout:
-        """Record a rehearsal's report, on which the gate `rehearsal passed` rests; the latest counts.
+        """Record a rehearsal's report, on which `rehearsal passed` and `peak load passed` rest; the latest counts.
 
+        Of a report that lacks parts and has the peak load that alone is recorded; a whole one recorded before stands.
         Raises ConflictError where it is a quick one, or of a plan that says something else of what is rehearsed.
         """
         async with self._acting:
@@ -817,19 +818,37 @@ class Controller:
                     f"the report is of {report.plan} {report.digest[:12]}, and this is {self.plan.name} "
                     f"{self.plan.rehearsal_digest[:12]}: rehearse the plan that the controller carries out"
                 )
-            now = self._now()
-            event = e.RehearsalRecorded(
-                at=now,
-                by=by,
-                reason=reason,
-                digest=report.digest,
-                outcome=report.outcome.value,
-                sentence=report.sentence[:_SENTENCE_MAX],
-                ended=min(now, self._parts.clock.plan_time(report.shown_at)),
-                versions=dict(report.versions),
-                report=report.fingerprint,
+            return await self._journal.record(*self._told_by(report, by, reason))
+
+    def _told_by(self, report: Report, by: str, reason: str) -> list[e.Event]:
+        now, events, peak = self._now(), list[e.Event](), report.peak
+        if peak is not None:
+            events.append(
+                e.PeakLoadRecorded(
+                    at=now,
+                    by=by,
+                    reason=reason,
+                    digest=report.digest,
+                    outcome=peak.outcome.value,
+                    sentence=peak.sentence[:_SENTENCE_MAX],
+                    ended=min(now, self._parts.clock.plan_time(peak.ended)),
+                )
             )
-            return await self._journal.record(event)
+        if peak is None or not report.missing:
+            events.append(
+                e.RehearsalRecorded(
+                    at=now,
+                    by=by,
+                    reason=reason,
+                    digest=report.digest,
+                    outcome=report.outcome.value,
+                    sentence=report.sentence[:_SENTENCE_MAX],
+                    ended=min(now, self._parts.clock.plan_time(report.shown_at)),
+                    versions=dict(report.versions),
+                    report=report.fingerprint,
+                )
+            )
+        return events
 
     @_traced
     async def drill(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:

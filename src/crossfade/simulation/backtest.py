@@ -307,7 +307,7 @@ class _Run:
                 self._follow_retry(event, segment)
             case e.RolloutCompleted():
                 self.result.recorded_completed = event.at
-            case e.RehearsalRecorded():  # of the recorded plan, and of V2 all the same
+            case e.RehearsalRecorded() | e.PeakLoadRecorded():  # of the recorded plan, and of V2 all the same
                 if allowed(self.rollout.state, type(event)):
                     self._record(replace(event, digest=self.plan.rehearsal_digest), Came.FOLLOWED)
             case (

@@ -41,6 +41,7 @@ _TOLD = (
     e.SplitApplied,
     e.GateApproved,
     e.RehearsalRecorded,
+    e.PeakLoadRecorded,
     e.Paused,
     e.Resumed,
     e.DrillStarted,
@@ -138,7 +139,7 @@ def told(history: Iterable[Happened]) -> tuple[Happened, ...]:
 def _anonymous(event: e.Event) -> e.Event:
     if isinstance(event, (e.RolledBack, e.DrillPassed, e.DrillFailed)):
         event = replace(event, nodes={})
-    if isinstance(event, e.RehearsalRecorded):
+    if isinstance(event, (e.RehearsalRecorded, e.PeakLoadRecorded)):
         event = replace(event, sentence="")
     if not getattr(event, "by", ""):
         return event

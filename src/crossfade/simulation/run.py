@@ -53,7 +53,7 @@ from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
 from crossfade.simulation.register import Marked
 
 _AROUND = Surroundings(rollback_ready=True)
-_BY_PEOPLE = frozenset({GateKind.APPROVED, GateKind.DRILL_PASSED, GateKind.REHEARSAL_PASSED})
+_BY_PEOPLE = frozenset({GateKind.APPROVED, GateKind.DRILL_PASSED, GateKind.REHEARSAL_PASSED, GateKind.PEAK_LOAD_PASSED})
 """Gates that pass by what people do; simulated ones do it as soon as nothing else is waited for."""
 _NEAR = 1.0
 """Distance in ln from a guardrail's bar at which a slice is looked at more closely."""
@@ -414,7 +414,9 @@ class _Run:
                 by = f"simulated person {number + 1}"
                 self._record(e.GateApproved(at=self.now, phase=self.rollout.phase, by=by, reason=""))
         if GateKind.REHEARSAL_PASSED in wanted:
-            self._record(_rehearsed(self.plan, self.now))
+            self._record(_rehearsed(e.RehearsalRecorded, self.plan, self.now))
+        if GateKind.PEAK_LOAD_PASSED in wanted:
+            self._record(_rehearsed(e.PeakLoadRecorded, self.plan, self.now))
         if GateKind.DRILL_PASSED in wanted:
             self._carry_out(Drill(reason=""))
         if wanted:
@@ -465,8 +467,8 @@ class _Run:
         self.events.append(event)
 
 
-def _rehearsed(plan: Plan, at: float) -> e.RehearsalRecorded:
-    return e.RehearsalRecorded(
+def _rehearsed(kind: type[e.RehearsalRecorded | e.PeakLoadRecorded], plan: Plan, at: float) -> e.Event:
+    return kind(
         at=at,
         by="simulated person 1",
         reason="",

@@ -21,7 +21,7 @@ from crossfade.app.planfile.metrics import metric_names, read_metrics
 from crossfade.app.planfile.mirror import read_mirror
 from crossfade.app.planfile.notices import read_notices
 from crossfade.app.planfile.phases import read_phases
-from crossfade.app.planfile.rehearsal import check_gate, read_rehearsal
+from crossfade.app.planfile.rehearsal import check_gates, read_rehearsal
 from crossfade.app.planfile.shares import EVERYONE_ELSE, Population
 from crossfade.app.planfile.source import Items, parse, read_text
 from crossfade.core.plan import (
@@ -191,7 +191,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     mirror = read_mirror(top.get("mirror"))
     rehearsal = read_rehearsal(top.get("rehearsal"), metrics)
     if phases_field is not None:
-        check_gate(phases, rehearsal, contract, phases_field)
+        check_gates(phases, rehearsal, contract, load, phases_field)
     notices = read_notices(top.get("notify"), folder)
     deprecation = read_deprecation(
         top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind

@@ -31,7 +31,7 @@ _OF_V2 = frozenset(
     }
 )
 """Gates that need somebody on V2."""
-_OF_ONE_PHASE = frozenset({GateKind.APPROVED, GateKind.REHEARSAL_PASSED})
+_OF_ONE_PHASE = frozenset({GateKind.APPROVED, GateKind.REHEARSAL_PASSED, GateKind.PEAK_LOAD_PASSED})
 
 
 def read_gates(section: Section, context: Context, split: Split | None) -> tuple[Gate, ...]:
@@ -127,8 +127,8 @@ def _possible(item: Field, gate: Gate, context: Context, split: Split) -> bool:
 def inherit(inherited: tuple[Gate, ...], own: tuple[Gate, ...]) -> tuple[Gate, ...]:
     """Return the gates of the phases before, then a phase's own (R13).
 
-    Of two gates of the same kind and metric the longer time stands, of two approvals that by more people. An approval
-    and a rehearsal, which expires, are for one phase and not inherited.
+    Of two gates of the same kind and metric the longer time stands, of two approvals that by more people. An approval,
+    a rehearsal and a peak load, which expire, are for one phase and not inherited.
     """
     gates = {_identity(gate): gate for gate in inherited if gate.kind not in _OF_ONE_PHASE}
     for gate in own:

@@ -11,6 +11,7 @@ from crossfade.core.plan import (
     Action,
     ContractDocuments,
     GateKind,
+    Load,
     Metric,
     MetricKind,
     Phase,
@@ -35,14 +36,27 @@ def read_rehearsal(field: Field | None, metrics: Sequence[Metric]) -> Rehearsal:
     )
 
 
-def check_gate(phases: Sequence[Phase], rehearsal: Rehearsal, contract: ContractDocuments | None, field: Field) -> None:
-    """Note where a phase asks for a rehearsal that can't pass."""
-    asks = next((p.name for p in phases if any(g.kind is GateKind.REHEARSAL_PASSED for g in p.own_gates)), None)
+def check_gates(
+    phases: Sequence[Phase],
+    rehearsal: Rehearsal,
+    contract: ContractDocuments | None,
+    load: Load | None,
+    field: Field,
+) -> None:
+    """Note where a phase asks for a rehearsal, or a peak load, that can't pass."""
+    peak = _first_with(phases, GateKind.PEAK_LOAD_PASSED)
+    if peak is not None and (load is None or not load.peak):
+        field.problem(f"of {peak} ask for `peak load passed`, which can't be without load.peak; add it")
+    asks = _first_with(phases, GateKind.REHEARSAL_PASSED)
     lacks = [
         name for name, there in (("contract", contract), ("rehearsal.breaker", rehearsal.breaker)) if there is None
     ]
     if asks is not None and lacks:
         field.problem(f"of {asks} ask for `rehearsal passed`, which can't be without {' and '.join(lacks)}; add it")
+
+
+def _first_with(phases: Sequence[Phase], kind: GateKind) -> str | None:
+    return next((phase.name for phase in phases if any(gate.kind is kind for gate in phase.own_gates)), None)
 
 
 def _breaker(field: Field | None, metrics: Sequence[Metric]) -> RehearsedBreaker | None:

@@ -343,6 +343,7 @@ def _gates() -> tuple[str, ...]:
         "rollback ready",
         "drill passed",
         "rehearsal passed",
+        "peak load passed",
         rf"no [vV]1 requests for {_TIME}",
         "approved by (a person|[2-9] people)",
     )

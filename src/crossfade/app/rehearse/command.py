@@ -86,7 +86,8 @@ def _controller(options: RehearseOptions, plan: Plan) -> Client | None:
 
 
 def _recorded(controller: Client, report: Report, reason: str) -> str:
-    if report.missing or any(part.partial == STOPPED for part in report.parts):
+    stopped = any(part.partial == STOPPED for part in report.parts)
+    if stopped or (report.missing and report.peak is None):
         return "not recorded: the rehearsal is not at its end; go on with --resume --record"
     return record_rehearsal(controller, as_data(report), reason)
 

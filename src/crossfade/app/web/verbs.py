@@ -75,7 +75,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "rehearse",
         Role.OPERATOR,
-        "Record a rehearsal's report, on which the gate `rehearsal passed` rests. The latest counts.",
+        "Record a rehearsal's report, on which `rehearsal passed` and `peak load passed` rest. The latest counts.",
         lambda c, ask, who, at: c.rehearse(who.by, ask.reason, report_in(ask.report), revision=at),
         AskRehearse,
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
@@ -33,6 +33,8 @@ STUCK: Final = "rollback trigger: the breaker is stuck in OPEN"
 MISSING: Final = "rollback trigger: flights or hotels not returned with degraded weather"
 """The founding plan's rollback triggers of phase 1, as criteria of the breakers: PASS where it was shown not to be so.
 What must be returned is the plan's to say; the name is the founding plan's."""
+PEAK: Final = "peak: "
+"""How the names of what the load at the plan's peak shows begin."""
 _RECOVERIES = ("HALF_OPEN after the cooldown", "breaker recovers", "crash and restart", "clients that leave")
 
 
@@ -77,6 +79,16 @@ class Part:
         cut = [Verdict.INCONCLUSIVE] if self.partial else []
         return combine([*(one.outcome for one in self.criteria), *cut])
 
+    @property
+    def sentence(self) -> str:
+        """Return the outcome's reason."""
+        if self.outcome is Verdict.PASS:
+            return f"all {len(self.criteria)} criteria pass"
+        worst = [one for one in self.criteria if one.outcome is self.outcome]
+        more = f"; and {len(worst) - 1} more" if len(worst) > 1 else ""
+        said = [f"{worst[0].name}: {worst[0].why or worst[0].figure}{more}"] if worst else []
+        return "; ".join([*said, *([f"ended early: {self.partial}"] if self.partial else [])])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -120,6 +132,13 @@ class Report:
     def shown_at(self) -> float:
         """Return when the first of its parts had ended: from then on what it shows grows old."""
         return min((part.ended for part in self.parts), default=self.ended)
+
+    @property
+    def peak(self) -> Part | None:
+        """Return the load at the plan's peak as a part of its own; None where there was none."""
+        load = next((part for part in self.parts if part.name is PartName.LOAD), None)
+        found = tuple(one for one in load.criteria if one.name.startswith(PEAK)) if load else ()
+        return replace(load, criteria=found) if load and found else None
 
     @property
     def fingerprint(self) -> str:
