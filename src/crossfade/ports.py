@@ -149,7 +149,7 @@ REQUEST_LINE = (
     "asked",  # v1 where the client asked for one of V1's own paths, whoever answered; - elsewhere
     "user",  # signed 64-bit hash of the user key under the plan's salt; - where the split did not need it
     "region",  # url-encoded, cut to 64 bytes before encoding; - where none was sent
-    "client",  # the same, for the calling application; - as long as nothing reads it
+    "client",  # the same, for the calling application, or @ and its User-Agent; - where none is named or wanted
     "termination",  # HAProxy's four-character termination state; ---- for a regular end
     "retries",  # connection attempts beyond the first; a leading + marks a redispatch
     "server",  # name of the server that answered; fallback where V1 answered in V2's place; <NOSRV>
@@ -244,7 +244,7 @@ class Record:
     """One piece of what is kept of a rollout, in the store's own form."""
 
     kind: str
-    """events | ticks | evidence | looks | decisions | notices | register"""
+    """events | ticks | evidence | looks | decisions | notices | register | ledger"""
     fields: Mapping[str, str | int | float | bytes | None]
 
 
@@ -267,10 +267,13 @@ class Store(Protocol):
     async def rollouts(self) -> Sequence[str]:
         """Return the names of all rollouts, the latest first."""
 
-    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, generation: int = 0) -> int:
-        """Keep ticks and the evidence that includes them all in one transaction; return how many were new.
+    async def save_ticks(
+        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+    ) -> int:
+        """Keep ticks with the evidence and the ledger that include them in one transaction; return how many were new.
 
-        A tick whose number was kept before stays as it was; where all were, the evidence does too.
+        A tick whose number was kept before stays as it was; where all were, evidence and ledger do too. An empty
+        ledger is none, and leaves what was kept.
         """
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -298,6 +301,9 @@ class Store(Protocol):
 
     async def save_notices(self, rollout: str, logbooks: Mapping[str, bytes], *, generation: int = 0) -> None:
         """Keep the logbooks of these rules in the place of theirs, all or none; those of others stay."""
+
+    async def ledger(self, rollout: str) -> bytes | None:
+        """Return the latest ledger of clients, as `core.clients.ledger` dumped it; None where none was kept."""
 
     async def register(self, rollout: str) -> Mapping[str, Registered]:
         """Return what is written down of clients, by their ids, in their order."""

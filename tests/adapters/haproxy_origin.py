@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossfade.core.plan import Api, AssignmentRule, Key, KeySource, Phase, Plan, Upstream
+from crossfade.core.plan import Api, AssignmentRule, ClientsRule, Key, KeySource, Phase, Plan, Upstream
 from crossfade.core.split import Split
 
 HEADER, COOKIE, ADDRESS = KeySource.HEADER, KeySource.COOKIE, KeySource.ADDRESS
@@ -169,6 +169,7 @@ def make_plan(
     salt: int = 0xFEDC_BA98_7654_3210,
     entry: str = "/search",
     paths: tuple[str, str] = ("/v1/trips/search", "/v2/trips/search"),
+    clients: ClientsRule | None = None,
 ) -> Plan:
     """Return a plan whose only purpose is its proxy."""
     return Plan(
@@ -189,6 +190,7 @@ def make_plan(
         metrics=(),
         phases=(Phase(name="all", split=Split(), target=0, soak_s=0, gates=()),),
         override_secret=secret,
+        clients=clients,
     )
 
 

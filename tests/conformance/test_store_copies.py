@@ -46,7 +46,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def filled(store: SqlStore) -> SqlStore:
     """Keep something of everything, and of another rollout before it, so that numbers differ."""
     await store.append("trips", 0, some_events("trips", 1, 7))
-    await store.save_ticks("trips", [some_kept(n, n - 1) for n in range(-2, 6)], b"\x00state")
+    await store.save_ticks("trips", [some_kept(n, n - 1) for n in range(-2, 6)], b"\x00state", ledger=b"\x00ledger")
     for n in range(8):
         around = Surroundings(rollback_ready=(None, True, False)[n % 3], drift="Ünï \x00 \N{SNOWMAN}")
         window = some_tick(n) if n == 5 else None
@@ -63,6 +63,7 @@ async def told(store: SqlStore) -> list[object]:
         list(await store.ticks("trips")),
         await store.evidence("trips"),
         await store.register("trips"),
+        await store.ledger("trips"),
         [(look.look, look.outcome, look.digest, look.record) for look in looks],
         [{**decision, "number": None} for decision in await store.decisions("trips")],
     ]

@@ -20,7 +20,7 @@ def watched(moves: list[float], until: float, *, dark: tuple[float, float] = (0,
         day = number * TICK / DAY
         calls = Calls({Client(f"c{n}"): V1 if day < move else V2 for n, move in enumerate(moves)})
         seen = not dark[0] <= day < dark[1]
-        ledger.absorb(number, BEGIN + day * DAY, TICK, calls if seen else None)
+        ledger.absorb(BEGIN + day * DAY, TICK, calls if seen else None)
     return ledger
 
 
@@ -80,7 +80,7 @@ def test_when_the_last_has_moved_it_says_since_when() -> None:
 def test_a_client_that_only_falls_silent_has_not_moved() -> None:
     ledger = watched([1.0, 2.0, 3.0], 6)
     start = BEGIN + 6 * DAY
-    ledger.absorb(10**6, start, TICK, Calls({Client("quiet"): V1}))
+    ledger.absorb(start, TICK, Calls({Client("quiet"): V1}))
     for number in range(1, 21):
-        ledger.absorb(10**6 + number, start + number * TICK, TICK, Calls({Client("c0"): V2}))
+        ledger.absorb(start + number * TICK, TICK, Calls({Client("c0"): V2}))
     assert forecast(ledger).asking == 1

@@ -24,7 +24,7 @@ def absorb(ledger: Ledger, at: float, length: float = TICK, /, **counts: list[in
     """Have the ledger absorb the tick of `length` that begins at `at` days after the beginning."""
     start = BEGIN + at * DAY
     calls = Calls({Client(name): count for name, count in counts.items()})
-    ledger.absorb(int(start // length), start, length, calls)
+    ledger.absorb(start, length, calls)
 
 
 def standings(ledger: Ledger) -> dict[str, Standing]:
@@ -52,7 +52,7 @@ def random_ticks(seed: int, *, clients: int, ticks: int, requests: int) -> list[
 def test_counts_are_exact_or_within_their_error_and_frequent_clients_are_listed(seed: int) -> None:
     table, truth, ledger = 50, Counter[str](), Ledger(50)
     for number, calls in enumerate(random_ticks(seed, clients=5000, ticks=40, requests=300)):
-        ledger.absorb(number, number * TICK, TICK, calls)
+        ledger.absorb(number * TICK, TICK, calls)
         for client, counts in calls.counts.items():
             truth[client.name] += sum(counts)
     listed = dict(ledger)
@@ -91,10 +91,10 @@ def test_a_restart_anywhere_changes_nothing() -> None:
     ticks = random_ticks(7, clients=500, ticks=30, requests=100)
     straight, restarted = Ledger(20), Ledger(20)
     for number, calls in enumerate(ticks):
-        straight.absorb(number, number * 7000.0, TICK, calls)
-        restarted.absorb(number, number * 7000.0, TICK, calls)
+        straight.absorb(number * 7000.0, TICK, calls)
+        restarted.absorb(number * 7000.0, TICK, calls)
         restarted = load(restarted.dump())
-        restarted.absorb(number, number * 7000.0, TICK, calls)  # handed over again
+        restarted.absorb(number * 7000.0, TICK, calls)  # handed over again
     assert restarted.dump() == straight.dump()
     assert list(restarted) == list(straight)
     assert restarted.days == straight.days
@@ -113,7 +113,7 @@ def test_ticks_of_two_collectors_add_up() -> None:
 
 def test_an_id_and_a_user_agent_of_the_same_name_are_two_clients() -> None:
     ledger = Ledger()
-    ledger.absorb(1, BEGIN, TICK, Calls({Client("x"): [1, 0, 0, 0], Client("x", agent=True): [1, 0, 0, 0]}))
+    ledger.absorb(BEGIN, TICK, Calls({Client("x"): [1, 0, 0, 0], Client("x", agent=True): [1, 0, 0, 0]}))
     assert len(ledger) == 2
     assert ledger.days[-1].asking_v1 == 2
 
@@ -130,7 +130,7 @@ def test_a_million_clients_take_little_memory_and_are_told_apart() -> None:
     tracemalloc.start()
     for number in range(20):
         names = range(number * clients // 20, (number + 1) * clients // 20)
-        ledger.absorb(number, number * TICK, TICK, Calls({Client(f"client-{n}"): [1, 0, 0, 0] for n in names}))
+        ledger.absorb(number * TICK, TICK, Calls({Client(f"client-{n}"): [1, 0, 0, 0] for n in names}))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 3_000_000
@@ -163,9 +163,9 @@ def test_a_client_has_moved_once_it_calls_v2_and_has_not_called_v1_for_a_day() -
 def test_time_in_which_nobody_watched_makes_no_client_silent() -> None:
     ledger = Ledger()
     absorb(ledger, 0, a=by(Way.OWN_BY_V1))
-    ledger.absorb(10**9, BEGIN + 5 * DAY, TICK, None)
+    ledger.absorb(BEGIN + 5 * DAY, TICK, None)
     assert standings(ledger) == {"a": Standing.V1}
-    ledger.absorb(10**9 + 1, BEGIN + 6 * DAY, TICK, Calls())
+    ledger.absorb(BEGIN + 6 * DAY, TICK, Calls())
     assert standings(ledger) == {"a": Standing.V1}
     assert ledger.watched_s(BEGIN, BEGIN + 10 * DAY) == 2 * TICK
 

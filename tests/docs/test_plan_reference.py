@@ -17,6 +17,7 @@ from crossfade.app.planfile.build import (
     TOP_KEYS,
     UNATTENDED_KEYS,
 )
+from crossfade.app.planfile.clients import CLIENTS_KEYS
 from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
 from crossfade.app.planfile.deprecation import DEPRECATION_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
@@ -88,7 +89,7 @@ KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS, *MIRROR_KEYS, *REFERENCE_KEYS),
-    *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS, *REHEARSAL_KEYS, *BREAKER_KEYS),
+    *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS, *REHEARSAL_KEYS, *BREAKER_KEYS, *CLIENTS_KEYS),
 )
 
 

@@ -249,7 +249,13 @@ def _assemble(
     folder = settings.folder(plan.name).resolve()
     clock = SystemClock() if settings.speed == 1.0 else ScaledClock(settings.speed, _epoch(folder))
     key = _kept_key(folder / TELEMETRY_KEY)
-    collector = Collector(clock=clock, tick_s=settings.tick_s, lateness_s=settings.lateness_s, key=key)
+    collector = Collector(
+        clock=clock,
+        tick_s=settings.tick_s,
+        lateness_s=settings.lateness_s,
+        key=key,
+        clients=plan.clients is not None,
+    )
     store = shared or SqlStore(f"sqlite:///{folder / STORE_FILE}")
     proxy_folder = folder / PROXY_FOLDER
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)

@@ -538,6 +538,18 @@ class Deprecation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsRule:
+    """How the ledger of clients knows who calls; the id is what `AssignmentRule.client` names."""
+
+    authenticated: bool = False
+    """Somebody in front of the proxy has checked the ids; else they are claims."""
+    believed_from: tuple[str, ...] = ()
+    """Networks from which an id counts; empty: from anywhere."""
+    by_agent: bool = False
+    """Who has no id that counts is named by the first product of the User-Agent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The written, versioned intention; immutable once a rollout has started from it."""
 
@@ -559,6 +571,8 @@ class Plan:
     rehearsal: Rehearsal = Rehearsal()
     notices: tuple[NoticeRule, ...] = ()
     deprecation: Deprecation | None = None
+    clients: ClientsRule | None = None
+    """None where no ledger of clients is kept."""
     digest: str = ""
     """SHA-256 of the plan's canonical form: cohorts included, secrets and notices not."""
     rehearsal_digest: str = ""

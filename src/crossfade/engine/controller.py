@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from crossfade.core import brownout
 from crossfade.core import events as e
+from crossfade.core.clients import ledger as clients
 from crossfade.core.decide import (
     UNATTENDED,
     BeginHold,
@@ -155,6 +156,8 @@ class Controller:
         )
         self._evidence = begin_attempt(plan, 0, parts.clock.now(), parts.clock.speed)
         self._reader = book.Reader(plan)
+        self.ledger: clients.Ledger | None = None
+        """Of clients; None where the plan keeps none."""
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
         self._acting = asyncio.Lock()
@@ -243,6 +246,7 @@ class Controller:
             await journal.record(e.ControllerStarted(at=now, speed=self._speed, by=self._holder))
         self.fenced, self.following = None, False
         await self._load_evidence(fresh, now)
+        await self._load_ledger()
         return fresh
 
     async def follow(self, leader: str) -> None:
@@ -254,6 +258,7 @@ class Controller:
         self.fenced, self.following = leader, True
         await self._journal.follow()
         self._journal.check_digest(self.plan.digest)
+        await self._load_ledger()
         self.nodes = await self._parts.proxy.observe()
 
     async def run(self) -> None:
@@ -380,6 +385,17 @@ class Controller:
         if self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
+    async def _load_ledger(self) -> None:
+        """Go on with the ledger that was kept with the last ticks; one that can't be read begins anew."""
+        if self.plan.clients is None:
+            return
+        kept = await self._parts.store.ledger(self.plan.name)
+        try:
+            self.ledger = clients.Ledger() if kept is None else clients.load(kept)
+        except ValueError as error:
+            log.error("the ledger of clients begins anew: %s", error)
+            self.ledger = clients.Ledger()
+
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
         self._attempt = self.rollout.attempt
         return book.go_on_loaded(begin_attempt(self.plan, phase, at, self._speed), self._evidence)
@@ -391,6 +407,9 @@ class Controller:
             log.exception("telemetry failed")
             return ()
         self._parts.probe.closed(ticks)
+        if self.ledger is not None:
+            for tick in ticks:
+                self.ledger.absorb(tick.start, tick.length, tick.calls if tick.sources else None)
         return [self._with_sources(tick) for tick in ticks]
 
     def _with_sources(self, tick: Tick) -> Tick:
@@ -416,9 +435,10 @@ class Controller:
             await self._journal.catch_up()
             if self._unsaved:
                 state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
-                generation = self._lease_generation
+                generation, store = self._lease_generation, self._parts.store
+                ledger = b"" if self.ledger is None else self.ledger.dump()
                 with self.span("record", what="ticks", ticks=len(self._unsaved)):
-                    await self._parts.store.save_ticks(self.plan.name, self._unsaved, state, generation=generation)
+                    await store.save_ticks(self.plan.name, self._unsaved, state, ledger=ledger, generation=generation)
                 self._unsaved = []
         except (StoreError, UnreachableError) as error:
             return str(error)

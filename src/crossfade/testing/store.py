@@ -37,6 +37,7 @@ class MemoryStore:
         self._decisions: dict[str, list[bytes]] = defaultdict(list)
         self._looks: dict[str, list[KeptLook]] = defaultdict(list)
         self._notices: dict[str, dict[str, bytes]] = defaultdict(dict)
+        self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
@@ -109,8 +110,10 @@ class MemoryStore:
         with self._call("evidence"):
             return self._evidence.get(rollout)
 
-    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, generation: int = 0) -> int:
-        """Keep ticks and the evidence that includes them all; return how many were new."""
+    async def save_ticks(
+        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+    ) -> int:
+        """Keep ticks with the evidence and the ledger that include them; return how many were new."""
         with self._call("save_ticks", write=True):
             self._must_hold(rollout, generation)
             known = self._ticks[rollout]
@@ -118,6 +121,8 @@ class MemoryStore:
             if fresh:
                 known |= {number: replace(kept, tick=_same(kept.tick)) for number, kept in fresh.items()}
                 self._evidence[rollout] = (max(known), evidence)
+                if ledger:
+                    self._ledgers[rollout] = ledger
         return len(fresh)
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -164,6 +169,11 @@ class MemoryStore:
         with self._call("save_notices", write=True):
             self._must_hold(rollout, generation)
             self._notices[rollout] |= logbooks
+
+    async def ledger(self, rollout: str) -> bytes | None:
+        """Return the latest ledger of clients; None where none was kept."""
+        with self._call("ledger"):
+            return self._ledgers.get(rollout)
 
     async def register(self, rollout: str) -> Mapping[str, Registered]:
         """Return what is written down of clients, by their ids, in their order."""

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfade.core.clients.ledger import Client, Way
 from crossfade.core.evidence.sums import Arm
 from crossfade.core.facts import NO_FACTS, NOT_UNDERSTOOD, parse_facts
 from crossfade.core.outcome import Outcome, outcome_of, timed_out
@@ -54,6 +55,7 @@ class Group:
     asked_v1: bool = False
     away: bool = False
     """A brownout answered in a version's place: nobody's request, which V1 was asked for all the same."""
+    way: Way = Way.ELSE_BY_V1
     readable: bool = True
 
 
@@ -77,6 +79,13 @@ class _Names:
             return OTHER
         self._known.add(name)
         return name
+
+
+def client_of(field: bytes) -> Client | None:
+    """Return the client that a field of a line names; None where it names none."""
+    agent = field.startswith(b"@")
+    name = _readable((field[1:] if agent else field).decode("latin-1")).strip()
+    return Client(name, agent) if name else None
 
 
 class Groups(dict[Signature, int]):
@@ -142,7 +151,10 @@ class Groups(dict[Signature, int]):
         if index == len(self.arms):
             self.arms.append(arm)
         late = outcome is Outcome.UNANSWERED and timed_out(termination)
-        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=asked == "v1", away=away)
+        by_v1 = side is Version.V1 or outcome is Outcome.FALLBACK
+        own = asked == "v1"
+        way = (Way.OWN_BY_V1 if by_v1 else Way.OWN_BY_V2) if own else Way.ELSE_BY_V1 if by_v1 else Way.ELSE_BY_V2
+        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=own, away=away, way=way)
 
 
 def _readable(field: str) -> str:

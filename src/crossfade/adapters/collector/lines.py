@@ -13,8 +13,8 @@ from crossfade.ports import REQUEST_LINE
 FIELDS = len(REQUEST_LINE)
 
 (
-    SEQUENCE, START, VERSION, STATUS, HEADERS, TOTAL, COHORT, OVERRIDE, ASKED, USER, REGION, _, TERMINATION, _, SERVER,
-    FACTS,
+    SEQUENCE, START, VERSION, STATUS, HEADERS, TOTAL, COHORT, OVERRIDE, ASKED, USER, REGION, CLIENT, TERMINATION, _,
+    SERVER, FACTS,
 ) = range(FIELDS)  # fmt: skip
 
 _COMMA, _NEWLINE = b",\n"
@@ -45,6 +45,8 @@ class Columns:
     total_ms: list[bytes]
     """Milliseconds as text: few rows need them."""
     user: list[bytes]
+    client: list[bytes]
+    """Url-encoded; after an @ where the name is that of a User-Agent; a dash or nothing where none is told."""
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -86,6 +88,7 @@ def _cut(data: bytes) -> Columns | None:
         facts=flat[FACTS::FIELDS],
         total_ms=total_ms,
         user=flat[USER::FIELDS],
+        client=flat[CLIENT::FIELDS],
     )
 
 

@@ -55,11 +55,12 @@ class Collector:
         port: int = 0,
         name: str = "collector",
         on_failure: Callable[[], None] | None = None,
+        clients: bool = False,
     ) -> None:
         """Sum into ticks of `tick_s` plan seconds that wait `lateness_s` real seconds for their slowest requests.
 
         `key` (up to 64 bytes) keys the hashes of users; `on_failure` is called when a failure of V2 has arrived,
-        a few milliseconds after it did.
+        a few milliseconds after it did. With `clients`, ticks tell each client's calls.
         """
         self._clock = clock
         self._host, self._port = host, port
@@ -72,7 +73,7 @@ class Collector:
         self._directly = _Stream()
         self._flusher: asyncio.TimerHandle | None = None
         self._urgent = False
-        self._ticks = Ticks(clock=clock, tick_s=tick_s, lateness_s=lateness_s, key=key)
+        self._ticks = Ticks(clock=clock, tick_s=tick_s, lateness_s=lateness_s, key=key, clients=clients)
         self._sighted_from = 0
         self._received = 0
         self._lost = 0

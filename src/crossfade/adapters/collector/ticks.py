@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, Template, flags
+from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, Template, client_of, flags
 from crossfade.adapters.collector.lines import Columns
+from crossfade.core.clients.ledger import Calls, Client, Way
 from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Tick, latency_bin
 from crossfade.core.outcome import GAVE_UP_MS, Outcome
 from crossfade.core.split import BUCKETS, Version
@@ -20,6 +21,8 @@ from crossfade.ports import Clock
 MAX_FACT_VALUES = 16
 MAX_FAILING_USERS = 20_000
 """Kept per tick; those beyond are counted only."""
+MAX_CLIENTS = 20_000
+"""Named per tick; the requests of those beyond are counted only."""
 MAX_TICKS_AT_ONCE = 100_000
 BUCKET_S = 0.1
 KEEP_RECENT_S = 10.0
@@ -37,6 +40,24 @@ class _Open:
     malformed: int = 0
     users: int = 0
     sighted: bool = False
+    clients: dict[bytes, list[int]] = field(default_factory=dict)
+    """Requests by way, by client as the lines name it."""
+    beyond: list[int] = field(default_factory=lambda: [0] * len(Way))
+    """Those of clients beyond MAX_CLIENTS."""
+
+    def calls(self) -> Calls:
+        """Return the requests of each client."""
+        counts: dict[Client, Sequence[int]] = {}
+        unnamed: Sequence[int] = [0] * len(Way)
+        for name, more in self.clients.items():
+            client = client_of(name)
+            if client is None:
+                unnamed = [a + b for a, b in zip(unnamed, more, strict=True)]
+            elif client in counts:  # written in two ways
+                counts[client] = [a + b for a, b in zip(counts[client], more, strict=True)]
+            else:
+                counts[client] = more
+        return Calls(counts, unnamed, self.beyond)
 
     def cell(self, arm: Arm) -> Cell:
         found = self.cells.get(arm)
@@ -71,12 +92,13 @@ class _Batch:
 class Ticks:
     """Sums rows into ticks by start, and into buckets by arrival."""
 
-    def __init__(self, *, clock: Clock, tick_s: float, lateness_s: float, key: bytes) -> None:
+    def __init__(self, *, clock: Clock, tick_s: float, lateness_s: float, key: bytes, clients: bool) -> None:
         """Sum as `Collector` says."""
         self._clock = clock
         self.tick_s = tick_s
         self._wait_s = lateness_s * clock.speed
         self._key = key
+        self._with_clients = clients
         self._groups = Groups()
         self._headers = Headers()
         self._open: dict[int, _Open] = {}
@@ -119,6 +141,7 @@ class Ticks:
         self._count_unused(batch)
         self._add_answers(batch, bucket)
         self._add_asked(batch)
+        self._add_clients(batch)
         self._add_latencies(batch)
         self._add_hundredths(batch)
         failed = False
@@ -213,6 +236,25 @@ class Ticks:
         unique, counts = np.unique(self._offsets(batch, asked & batch.in_time), return_counts=True)
         for offset, count in zip(unique.tolist(), counts.tolist(), strict=True):
             self._cell_at(offset, batch.arms).asked_v1 += count
+
+    def _add_clients(self, batch: _Batch) -> None:
+        """Count requests by client and way; clients that left, and those that a brownout met, called as well."""
+        if not self._with_clients:
+            return
+        somebodys = flags(g.away or g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
+        known = somebodys & batch.in_time
+        way = np.fromiter((g.way for g in batch.groups), dtype=np.int64)[batch.group]
+        keys = np.where(known, (batch.number - self.next) * len(Way) + way, -1).tolist()
+        for (name, key), count in Counter(zip(batch.columns.client, keys, strict=True)).items():
+            if key < 0:
+                continue
+            tick = self._tick(self.next + key // len(Way), sighted=True)
+            counts = tick.clients.get(name)
+            if counts is None and len(tick.clients) < MAX_CLIENTS:
+                counts = tick.clients[name] = [0] * len(Way)
+            if counts is None:
+                counts = tick.beyond
+            counts[key % len(Way)] += count
 
     def _add_latencies(self, batch: _Batch) -> None:
         """Count the version's own answers by how long their headers took."""
@@ -354,6 +396,7 @@ class Ticks:
                 lost=tick.lost,
                 malformed=tick.malformed,
                 sources=frozenset({source}) if tick.sighted else frozenset(),
+                calls=tick.calls() if self._with_clients else None,
             )
 
 

@@ -12,11 +12,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from xxhash import xxh64_intdigest
 
 from crossfade.core.brownout import calendar
-from crossfade.core.plan import Api, Key, KeySource, Plan, Unattended
+from crossfade.core.plan import Api, ClientsRule, Key, KeySource, Plan, Unattended
 from crossfade.errors import ProxyRefusedError
 
 V1_HEADERS = ("Deprecation", "Sunset", "Link", "Brownout")
@@ -351,9 +352,12 @@ def _fetch(key: Key) -> str:
 def _captures(plan: Plan) -> tuple[list[str], list[str], str, str]:
     """Return declarations, request rules and the two log fields for region and client.
 
-    Declared captures read all headers in one pass and are numbered first; the others are rules.
+    Declared captures read all headers in one pass and are numbered first; the others are rules. A client that is not
+    believed everywhere, or may be named otherwise, is a variable.
     """
-    wanted = [plan.assignment.region, None]  # nothing reads the client yet, and each field costs every request
+    clients = plan.clients  # each field costs every request
+    chosen = clients is not None and (clients.by_agent or bool(clients.believed_from))
+    wanted = [plan.assignment.region, plan.assignment.client if clients is not None and not chosen else None]
     declared = [key for key in wanted if key is not None and key.source is KeySource.HEADER]
     ruled = [key for key in wanted if key is not None and key.source is not KeySource.HEADER]
     for key in declared:
@@ -362,10 +366,28 @@ def _captures(plan: Plan) -> tuple[list[str], list[str], str, str]:
     fields = [f"%[capture.req.hdr({numbers[id(key)]}),url_enc]" if key else "-" for key in wanted]
     return (
         [f"  capture request header {key.name} len {_NAME_BYTES_MAX}" for key in declared],
-        [f"  http-request capture {_fetch(key)} len {_NAME_BYTES_MAX}" for key in ruled],
+        [
+            *(f"  http-request capture {_fetch(key)} len {_NAME_BYTES_MAX}" for key in ruled),
+            *(_client_rules(clients, plan.assignment.client) if clients is not None and chosen else ()),
+        ],
         fields[0],
-        fields[1],
+        "%[var(txn.client,-)]" if chosen else fields[1],
     )
+
+
+def _client_rules(clients: ClientsRule, key: Key | None) -> list[str]:
+    """Return the rules that set txn.client, url-encoded; the product of a User-Agent stands after an @."""
+    cut = f"bytes(0,{_NAME_BYTES_MAX}),url_enc"
+    rules = []
+    if key is not None:
+        near = " ".join(str(ip_network(network)) for network in clients.believed_from)
+        believed = f" if {{ src {near} }}" if near else ""
+        rules.append(f"  http-request set-var(txn.client) {_fetch(key)},word(1,\\n),{cut}{believed}")
+    if clients.by_agent:
+        agent = f"req.fhdr(User-Agent,1),word(1,\\ ),{cut}"
+        named = "!{ var(txn.client) -m found } { req.fhdr(User-Agent,1),word(1,\\ ) -m found }"
+        rules.append(f"  http-request set-var-fmt(txn.client) @%[{agent}] if {named}")
+    return rules
 
 
 def _hashed(key: Key, salt: int, condition: str = "") -> str:

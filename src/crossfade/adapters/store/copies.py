@@ -24,6 +24,7 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "looks": (schema.looks, schema.looks.c.id),
     "notices": (schema.notices, schema.notices.c.rule),
     "register": (schema.register, schema.register.c.client),
+    "ledger": (schema.ledger, schema.ledger.c.rollout),
 }
 """Tables by kind, in the order in which they are copied, and what orders the rows of a rollout."""
 _OWN = {"events": {"id"}, "decisions": {"id"}}

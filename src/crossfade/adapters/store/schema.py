@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -100,4 +100,10 @@ register = sa.Table(
     sa.Column("contact", sa.Text, nullable=False),
     sa.Column("notes", sa.Text, nullable=False),
     sa.Column("exempt_until", sa.Text),
+)
+ledger = sa.Table(
+    "crossfade_ledger",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("state", sa.LargeBinary, nullable=False),
 )

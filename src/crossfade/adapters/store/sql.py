@@ -38,7 +38,7 @@ PACKING = 1
 
 _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
-_notices, _register = schema.notices, schema.register
+_notices, _register, _ledger = schema.notices, schema.register, schema.ledger
 
 
 class SqlStore:
@@ -129,10 +129,12 @@ class SqlStore:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else (row.number, bytes(row.state))
 
-    async def save_ticks(self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, generation: int = 0) -> int:
-        """Keep ticks and the evidence that includes them all in one transaction; return how many were new.
+    async def save_ticks(
+        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+    ) -> int:
+        """Keep ticks with the evidence and the ledger that include them in one transaction; return how many were new.
 
-        A tick whose number was kept before stays as it was; where all were, the evidence does too.
+        A tick whose number was kept before stays as it was; where all were, evidence and ledger do too.
         """
         if not ticks:
             return 0
@@ -154,6 +156,12 @@ class SqlStore:
                         set_={"number": sa.case((new > old, new), else_=old), "state": state.excluded.state},
                     )
                 )
+            if fresh and ledger:
+                keep = insert(_ledger).values(rollout=rollout, state=ledger)
+                update = keep.on_conflict_do_update(
+                    index_elements=[_ledger.c.rollout], set_={"state": keep.excluded.state}
+                )
+                await connection.execute(update)
         return fresh
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -230,7 +238,14 @@ class SqlStore:
                 update = keep.on_conflict_do_update(index_elements=same, set_={"logbook": keep.excluded.logbook})
                 await connection.execute(update)
 
-    # ── the register ────────────────────────────────────────────────────────────────────────────────────
+    # ── clients ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ledger(self, rollout: str) -> bytes | None:
+        """Return the latest ledger of clients; None where none was kept."""
+        query = sa.select(_ledger.c.state).where(_of(_ledger, rollout))
+        async with self._database.transaction(write=False) as connection:
+            found = await connection.scalar(query)
+        return None if found is None else bytes(found)
 
     async def register(self, rollout: str) -> Mapping[str, Registered]:
         """Return what is written down of clients, by their ids, in their order."""

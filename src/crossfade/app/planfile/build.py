@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from crossfade.app.planfile import quantities
+from crossfade.app.planfile.clients import read_clients
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.contract import read_contract
 from crossfade.app.planfile.deprecation import read_deprecation
@@ -57,6 +58,7 @@ TOP_KEYS = (
     "rehearsal",
     "notify",
     "deprecation",
+    "clients",
 )
 API_KEYS = ("entry", "listen", "v1", "v2")
 VERSION_KEYS = ("path", "upstreams")
@@ -74,6 +76,7 @@ _ADDED = {
     "rehearsal": Rehearsal(),
     "rehearsal_digest": "",
     "people": 1,
+    "clients": None,
     "notices": (),
     "unattended": Unattended(),
     "deprecation": None,
@@ -119,8 +122,8 @@ def _with_digests(plan: Plan) -> Plan:
 def digest(plan: Plan) -> str:
     """Return the SHA-256 (hex) of a plan's canonical content.
 
-    Cohort members count. Comments, secrets and notices don't: who is told may change while a rollout goes on. Nor do
-    load, contract, mirror and what is rehearsed, which decide nothing in it.
+    Cohort members count. Comments, secrets, notices and the ledger of clients don't: who is told and who is counted may
+    change while a rollout goes on. Nor do load, contract, mirror and what is rehearsed, which decide nothing in it.
     """
     sources = tuple(replace(source, token="") for source in plan.sources)
     steering = replace(
@@ -134,6 +137,7 @@ def digest(plan: Plan) -> str:
         contract=None,
         mirror=None,
         rehearsal=replace(plan.rehearsal, breaker=None),
+        clients=None,
     )
     return _hashed(steering)
 
@@ -196,6 +200,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     deprecation = read_deprecation(
         top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind
     )
+    clients = read_clients(top.get("clients"), rule)
     if root.report.problems or name is None or api is None:
         return None
     return Plan(
@@ -215,6 +220,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         rehearsal=rehearsal,
         notices=notices,
         deprecation=deprecation,
+        clients=clients,
     )
 
 

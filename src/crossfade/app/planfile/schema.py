@@ -49,6 +49,7 @@ def json_schema() -> dict[str, Any]:
                 "rehearsal": _rehearsal(),
                 "notify": {"oneOf": [_notice_rule(), _notice_rules()]},
                 "deprecation": _deprecation(),
+                "clients": _clients(),
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
         ),
@@ -158,6 +159,18 @@ def _deprecation() -> dict[str, Any]:
             "brownouts": {"type": "array", "minItems": 1, "maxItems": BROWNOUTS_MAX, "items": brownout},
         },
         ["since"],
+    )
+
+
+def _clients() -> dict[str, Any]:
+    network = _any_text("An address or a network, such as 10.0.0.0/8.")
+    return _object(
+        {
+            "ids": {"enum": ["authenticated", "claimed"], "description": "Whether somebody has checked them."},
+            "believed from": {"oneOf": [{"const": "anywhere"}, {"type": "array", "minItems": 1, "items": network}]},
+            "else": {"const": "user agent", "description": "What names those without an id."},
+        },
+        [],
     )
 
 

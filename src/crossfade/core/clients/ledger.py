@@ -196,8 +196,6 @@ class Ledger:
         self._today: _Today | None = None
         self._gaps: list[tuple[float, float]] = []
         """Times in which nobody watched, oldest first."""
-        self.number: int | None = None
-        """Of the last tick absorbed."""
         self.since: float | None = None
         """Start of the first tick that somebody watched, plan time."""
         self.until: float | None = None
@@ -209,12 +207,12 @@ class Ledger:
 
     # ── growing ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def absorb(self, number: int, start: float, length: float, calls: Calls | None) -> None:
-        """Add a tick's calls; `calls` is None where nobody watched. A tick that was absorbed before changes nothing."""
-        if self.number is not None and number <= self.number:
-            return
-        self.number = number
-        if calls is None:
+    def absorb(self, start: float, length: float, calls: Calls | None) -> None:
+        """Add the calls of a tick, [start, start + length) of plan time; `calls` is None where nobody watched.
+
+        Ticks come in order; one that was absorbed before changes nothing.
+        """
+        if calls is None or (self.until is not None and start < self.until - length / 2):
             return
         if self.until is not None and start > self.until:
             self._gaps = [*self._gaps[1 - _GAPS :], (self.until, start)]
@@ -321,7 +319,6 @@ class Ledger:
         held: dict[str, object] = {
             "format": FORMAT,
             "most": self._most,
-            "number": self.number,
             "since": self.since,
             "until": self.until,
             "floor": self.floor,
@@ -340,7 +337,7 @@ class Ledger:
     def of(cls, held: Mapping[str, Any]) -> Ledger:
         """Return the ledger that `dump` packed; KeyError, TypeError or ValueError where it is none."""
         ledger = cls(held["most"])
-        ledger.number, ledger.since, ledger.until = held["number"], held["since"], held["until"]
+        ledger.since, ledger.until = held["since"], held["until"]
         ledger.floor, ledger.unnamed = held["floor"], held["unnamed"]
         ledger._gaps = [(begin, end) for begin, end in held["gaps"]]
         for number, watched_s, requests, asking_v1, on_v1, on_v2, exact in held["days"]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crossfade.core.clients.ledger import Calls
 from crossfade.core.split import Version
 
 BIN_RATIO = 1.05
@@ -116,6 +117,8 @@ class Tick:
     """Collectors (or nodes) that reported; empty means that nobody could look: BLIND."""
     unanswered: Mapping[str, str] = field(default_factory=dict)
     """Metrics whose source was asked since the tick before and gave no counts, each with the reason."""
+    calls: Calls | None = field(default=None, compare=False)
+    """Requests by client, for the ledger, which is kept instead of them; None where nobody counted."""
 
     def total(self, version: Version) -> Cell:
         """Return the sum over all arms of a version, overrides included."""
@@ -158,4 +161,5 @@ def merge_ticks(one: Tick, other: Tick) -> Tick:
         malformed=one.malformed + other.malformed,
         sources=one.sources | other.sources,
         unanswered={**one.unanswered, **other.unanswered},
+        calls=other.calls if one.calls is None else one.calls if other.calls is None else one.calls.plus(other.calls),
     )

@@ -360,6 +360,18 @@ class StoreConformance:
         other = await connect()
         assert (await other.notices("r"), await other.notices("s")) == ({"a": b"2", "b": b"\x00\xff"}, {"a": b"3"})
 
+    async def test_the_ledger_is_kept_with_the_ticks_that_it_includes(self, store: Store, connect: Connect) -> None:
+        """A reply that was lost and a second try change nothing; no ledger leaves the last one."""
+        assert await store.ledger("r") is None
+        await store.save_ticks("r", [some_kept(1)], b"e", ledger=b"\x00one")
+        await store.save_ticks("r", [some_kept(1)], b"e", ledger=b"again")
+        await store.save_ticks("s", [some_kept(1)], b"e", ledger=b"other")
+        await store.save_ticks("r", [some_kept(2)], b"e")
+        other = await connect()
+        assert (await other.ledger("r"), await other.ledger("s")) == (b"\x00one", b"other")
+        await store.save_ticks("r", [some_kept(3)], b"e", ledger=b"two")
+        assert await other.ledger("r") == b"two"
+
     async def test_the_register_of_clients_keeps_the_latest_of_each(self, store: Store, connect: Connect) -> None:
         """An entry stands until another of the same client comes, or it is gone; other rollouts have their own."""
         assert await store.register("r") == {}

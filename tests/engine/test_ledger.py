@@ -1,0 +1,110 @@
+"""The ledger of clients beside the evidence: kept with its ticks, and whoever acts next goes on with it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from crossfade.app.planfile import load_plan
+from crossfade.core.clients.ledger import Calls, Client, Ledger
+from crossfade.core.evidence.sums import Tick
+from crossfade.core.plan import ClientsRule
+from crossfade.engine.controller import Controller, Pace, Parts
+from crossfade.errors import UnreachableError
+from crossfade.testing.clock import ManualClock
+from crossfade.testing.proxy import FakeProxy, FakeRollback
+from crossfade.testing.store import MemoryStore
+from crossfade.testing.telemetry import FakeTelemetry
+
+PLAN = replace(load_plan(Path(__file__).parents[2] / "plans" / "trips-v2.yaml"), clients=ClientsRule())
+
+
+@dataclass
+class World:
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: ManualClock = field(default_factory=ManualClock)
+    telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
+    proxy: FakeProxy = field(default_factory=lambda: FakeProxy(cohorts=tuple(PLAN.assignment.cohorts)))
+    truth: Ledger = field(default_factory=Ledger)
+    ticks: int = 0
+
+    def controller(self) -> Controller:
+        switch = FakeRollback(self.proxy)
+        parts = Parts(store=self.store, proxy=self.proxy, switch=switch, telemetry=self.telemetry, clock=self.clock)
+        return Controller(PLAN, parts, pace=Pace())
+
+    async def tick(self, *, watched: bool = True) -> None:
+        """Let ten minutes pass; the clients of a tick depend on its number."""
+        start = self.clock.now()
+        await self.clock.advance(600)
+        self.ticks += 1
+        calls = Calls({Client(f"c{self.ticks % 7}"): [1, 0, 0, 0], Client("v2"): [0, 0, 0, 5]})
+        sources = frozenset({"c"}) if watched else frozenset[str]()
+        self.telemetry.feed(
+            Tick(number=int(start // 600), start=start, length=600, cells={}, sources=sources, calls=calls)
+        )
+        self.truth.absorb(start, 600, calls if watched else None)
+
+
+async def test_whoever_acts_next_goes_on_with_the_ledger() -> None:
+    world = World()
+    await world.store.open()
+    for _ in range(5):
+        controller = world.controller()
+        await controller.start()
+        for _ in range(3):
+            await world.tick(watched=world.ticks != 7)
+            await controller.tick()
+        assert controller.ledger is not None
+        assert controller.ledger.dump() == world.truth.dump()
+        assert await world.store.ledger(PLAN.name) == world.truth.dump()
+
+
+async def test_what_the_store_did_not_take_is_in_the_ledger_that_it_takes_later() -> None:
+    world = World()
+    await world.store.open()
+    controller = world.controller()
+    await controller.start()
+    await world.tick()
+    world.store.fail_next(100)
+    with contextlib.suppress(UnreachableError):
+        await controller.tick()
+    world.store.heal()
+    assert await world.store.ledger(PLAN.name) is None
+    await world.tick()
+    world.store.lose_reply()
+    await controller.tick()
+    assert await world.store.ledger(PLAN.name) == world.truth.dump()
+
+
+async def test_ticks_that_evidence_passes_over_are_in_the_ledger() -> None:
+    """A retry begins the evidence anew; clients have called all the same."""
+    world = World()
+    await world.store.open()
+    controller = world.controller()
+    await controller.start()
+    await controller.rollback("ada", "")
+    await world.tick()
+    await controller.retry(None, "ada", "")
+    await world.tick()
+    await controller.tick()
+    assert await world.store.ledger(PLAN.name) == world.truth.dump()
+
+
+async def test_a_damaged_ledger_begins_anew_and_nothing_else_does(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    await world.store.open()
+    controller = world.controller()
+    await controller.start()
+    await world.tick()
+    await controller.tick()
+    world.store._ledgers[PLAN.name] = b"gone"
+    second = world.controller()
+    await second.start()
+    assert "the ledger of clients begins anew" in caplog.text
+    assert second.ledger is not None
+    assert len(second.ledger) == 0
+    assert second.last_tick == controller.last_tick
