@@ -184,7 +184,7 @@ def test_days_hold_what_came_and_are_complete_only_where_somebody_watched() -> N
         1,
         1,
     )
-    assert (second.requests, second.is_complete, third.is_complete) == ((0, 0, 0, 5), False, False)
+    assert (second.requests, second.was_watched, third.was_watched) == ((0, 0, 0, 5), False, False)
     assert [day.number for day in ledger.complete_days] == [20_000]
 
 

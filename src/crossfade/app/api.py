@@ -7,6 +7,7 @@ from fastapi.responses import PlainTextResponse
 
 from crossfade.app.dashboard import add_dashboard
 from crossfade.app.telemetry import Scraped, exposition
+from crossfade.app.web.clients import add_clients
 from crossfade.app.web.describe import describe
 from crossfade.app.web.door import Door
 from crossfade.app.web.login import add_codes, add_login
@@ -38,6 +39,7 @@ def make_api(served: Served) -> FastAPI:
     add_reads(one)
     add_verbs(one, served)
     add_outcomes(one, served)
+    add_clients(one, served)
     flags = APIRouter(prefix=f"{OFREP}v1", dependencies=[viewer])
     add_ofrep(flags, served)
     app.include_router(general)

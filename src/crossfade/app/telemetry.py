@@ -10,6 +10,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from crossfade.app.clients import standings
 from crossfade.app.meters import Histogram, Meters
 from crossfade.app.notices import Telling
 from crossfade.app.views import weight
@@ -47,6 +48,7 @@ def exposition(rollouts: Iterable[Scraped]) -> bytes:
         told = _Rollout(families, scraped)
         told.state()
         told.shares()
+        told.clients()
         for metric in scraped.controller.plan.metrics:
             reading = scraped.controller.seen.readings.get(metric.name)
             if reading is not None:
@@ -152,6 +154,15 @@ class _Rollout:
         to.gauge("crossfade_adoption_ratio", "V2's share of all of this phase's requests", adoption, rollout=name)
         for which, count in answered.items():
             to.gauge("crossfade_phase_requests", "Requests in this phase", count, rollout=name, version=which)
+
+    def clients(self) -> None:
+        """Tell where the listed clients stand, where we keep the ledger."""
+        ledger = self._controller.ledger
+        if ledger is None or self._controller.fenced is not None:
+            return
+        for standing, count in standings(ledger).items():
+            text = "Clients that call V1, have fallen silent after it, or have moved to V2"
+            self._to.gauge("crossfade_clients", text, count, rollout=self._name, standing=standing.value)
 
     def metric(self, metric: Watched, reading: Reading) -> None:
         """Tell a metric's values beside its limits, and its evidence beside what it takes."""

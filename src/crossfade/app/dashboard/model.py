@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from crossfade.app import values, views
+from crossfade.app.clients import spans
 from crossfade.app.dashboard import figures
 from crossfade.app.regions import Regions
 from crossfade.core.gates import GateStatus
@@ -39,6 +40,7 @@ STATES = {
     "retired": "V1 is retired",
     "aborted": "aborted",
 }
+STANDINGS = {"v1": "on V1", "silent": "silent since V1", "v2": "on V2", None: "never seen"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +372,36 @@ def decisions(found: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
         if not rows or rows[-1]["outcome"] != row["outcome"]:
             rows.append(row)
     return rows
+
+
+def client_row(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the page of clients tells of one."""
+    asked, on_v1, on_v2 = spans(found)
+    count, error = found["requests"], found["error"]
+    return {
+        "client": found["client"],
+        "mark": "User-Agent" if found["agent"] else "claimed" if found["claimed"] else "",
+        "word": STANDINGS[found["standing"]],
+        "asked": moment(asked[1])[:16],
+        "on_v1": moment(on_v1[1])[:16],
+        "on_v2": moment(on_v2[1])[:16],
+        "requests": f"{count:,}" + (f" to {count + error:,}" if error else ""),
+        "owner": found["owner"] or "-",
+        "exempt": found["exempt_until"] or "-",
+    }
+
+
+def client_day(day: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the page of clients tells of a day."""
+    about = "" if day["exact"] else "about "
+    requests = day["requests"]
+    total, on_v2 = sum(requests.values()), requests["asked_v1_by_v2"] + requests["else_by_v2"]
+    return {
+        "day": moment(day["day"] * 86_400)[:10],
+        "word": "" if day["complete"] else "not complete",
+        **{name: f"{about}{day[name]:,}" for name in ("asking_v1", "on_v1", "on_v2")},
+        "share": f"{on_v2 / total:.1%}" if total else "-",
+    }
 
 
 def line(controller: Controller) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
+from crossfade.app.clients import client_lines, read_ledger, trend_of
 from crossfade.app.dashboard import model, reference
 from crossfade.app.dashboard.fragment import Fragments
 from crossfade.app.web.access import Caller
@@ -27,6 +28,8 @@ _DECISIONS = 1000
 """Latest records that the report is made from."""
 _POINTS = 240
 _EVERY_S = 0.5
+_CLIENTS = 500
+_DAYS = 60
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -157,6 +160,19 @@ def _add_pages(router: APIRouter) -> None:
             "regions": {metric.name: model.region_lines(metric, carried.regions) for metric in plan.metrics},
         }
         return _show_one(carried, "compare.html", caller, **parts, when=when, half=half)
+
+    @router.get("/rollouts/{name}/clients")
+    async def clients(caller: Looking, carried: Named) -> Response:
+        ledger = await read_ledger(carried.controller, carried.store)
+        if ledger is None:
+            return _show_one(carried, "clients.html", caller, trend=None)
+        register = await carried.store.register(carried.name)
+        lines = client_lines(carried.controller.plan, ledger, register, carried.clock.now())
+        trend = trend_of(ledger)
+        rows = [model.client_row(line) for line in lines[:_CLIENTS]]
+        days = [model.client_day(day) for day in reversed(trend["days"][-_DAYS:])]
+        more = max(0, len(lines) - _CLIENTS)
+        return _show_one(carried, "clients.html", caller, trend=trend, rows=rows, days=days, more=more)
 
     @router.get("/rollouts/{name}/report")
     async def report(caller: Looking, carried: Named) -> Response:

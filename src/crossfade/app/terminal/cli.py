@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_looking(main: click.Group) -> None:
     """Add them."""
-    for command in (status, why, events, metrics, watch, wait, doctor, completion):
+    for command in (status, why, events, metrics, clients, watch, wait, doctor, completion):
         main.add_command(command)
 
 
@@ -89,6 +89,41 @@ def metrics(rollout: str | None, state: Path, output: str, metric: str | None) -
     from crossfade.app.terminal import commands
 
     commands.metrics(rollout, state, output, metric)
+
+
+@click.group(invoke_without_command=True)
+@ROLLOUT_NAMED
+@STATE
+@URL
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "csv"]),
+    default="text",
+    help="A table for people, or for programs and spreadsheets.",
+)
+@click.option("--still-on", type=click.Choice(["v1"]), help="Leave out those that have moved to V2.")
+@click.pass_context
+def clients(ctx: click.Context, rollout: str | None, state: Path, output: str, still_on: str | None) -> None:
+    """List the clients: who still calls V1, by which way, whose they are, and when V1 will fall silent."""
+    if ctx.invoked_subcommand is None:
+        from crossfade.app.terminal import clients as listing
+
+        listing.clients(rollout, state, output, still_on_v1=still_on == "v1")
+
+
+@clients.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@ROLLOUT_NAMED
+@STATE
+@URL
+@OUTPUT
+@click.option("--forget", multiple=True, metavar="CLIENT", help="Remove this entry; may be given again.")
+def register(file: Path, forget: tuple[str, ...], rollout: str | None, state: Path, output: str) -> None:
+    """Write the entries in FILE into the register: a CSV with a head, or a YAML list."""
+    from crossfade.app.terminal import clients as listing
+
+    listing.register(file, forget, rollout, state, output)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossfade.core.clients.ledger import ASKED, DAY, MOVED_S, Day, Entry, Ledger, Way
+from crossfade.core.clients.ledger import ASKED, DAY, Day, Entry, Ledger, Way
 from crossfade.core.words import moment
 
 DAYS_MIN = 3
@@ -69,10 +69,8 @@ def forecast(ledger: Ledger) -> Forecast:
 
 def _has_moved(ledger: Ledger, entry: Entry) -> bool:
     """Tell whether a client that asked for V1 asks for something else now, and has not asked for V1 for a day."""
-    last, other, now = entry.last_by(ASKED), entry.last_by(_ELSE), ledger.until
-    if last is None or other is None or now is None or other <= last:
-        return False
-    return ledger.watched_s(last, now) > MOVED_S
+    last, other = entry.last_by(ASKED), entry.last_by(_ELSE)
+    return last is not None and other is not None and last < other and last < ledger.quiet_before
 
 
 def _exposure(days: Sequence[Day], asked: Sequence[Entry], gone: Sequence[Entry]) -> tuple[int, float]:

@@ -155,8 +155,8 @@ class Day:
     """No count is an estimate."""
 
     @property
-    def is_complete(self) -> bool:
-        """Tell whether it is over and was watched."""
+    def was_watched(self) -> bool:
+        """Tell whether nearly all of it was watched."""
         return self.watched_s >= COMPLETE * DAY
 
 
@@ -292,7 +292,7 @@ class Ledger:
     @property
     def complete_days(self) -> Sequence[Day]:
         """Return the days that are over and were watched, oldest first."""
-        return tuple(day for day in self._days if day.is_complete)
+        return tuple(day for day in self._days if day.was_watched)
 
     def watched_s(self, start: float, end: float) -> float:
         """Return for how long of [start, end), plan time, somebody watched."""
@@ -302,12 +302,23 @@ class Ledger:
         dark = sum(max(0.0, min(end, stop) - max(start, begin)) for begin, stop in self._gaps)
         return max(0.0, end - start - dark)
 
+    @property
+    def quiet_before(self) -> float:
+        """Return the plan time since which MOVED_S were watched: whose last call lies before it has been quiet."""
+        end, left = self.until or 0.0, MOVED_S
+        for begin, stop in reversed(self._gaps):
+            if end - stop >= left:
+                break
+            left -= end - stop
+            end = begin
+        return end - left
+
     def standing(self, entry: Entry) -> Standing:
         """Tell where a client stands, as of the last tick that somebody watched."""
         to_v1, to_v2 = entry.last_by(TO_V1), entry.last[Way.ELSE_BY_V2]
         if to_v1 is None:
             return Standing.V2
-        if self.until is not None and self.watched_s(to_v1, self.until) <= MOVED_S:
+        if to_v1 >= self.quiet_before:
             return Standing.V1
         return Standing.V2 if to_v2 is not None and to_v2 > to_v1 else Standing.SILENT
 
