@@ -55,6 +55,8 @@ class ProxyState:
     brownout: Absence | None = None
     """V1 is away for part of its clients; not while everyone is on V1 (`killed`), nor once nobody looks after the
     proxy. The proxy ends it at its time by itself."""
+    exempt: frozenset[str] = frozenset()
+    """Clients, by their ids, to whom nothing is told of V1's end and whom no brownout meets."""
     rollback: int | None = field(default=None, compare=False)
     """The generation of the latest rollback that whoever wants this knows of; None for any before `generation`.
 

@@ -219,3 +219,43 @@ async def test_who_names_nobody_is_met_by_one_for_everybody_only(tmp_path: Path)
         for share, status in ((9999, 200), (10_000, 410)):
             await site.proxy.apply(site.state(share, generation=share))
             assert await site.status() == status, share
+
+
+async def test_exempt_clients_are_told_nothing_and_met_by_none(tmp_path: Path) -> None:
+    """By their id as it is, whatever it holds; others are told and met as before."""
+    names = ["acme", "päritätisch, \\ #1", "a b", "x" * 64]
+    async with running(tmp_path) as site:
+        wanted = replace(site.state(10_000), exempt=frozenset(names))
+        await site.proxy.apply(wanted)
+        (node,) = await site.proxy.observe()
+        assert node.state == wanted
+        client = site.client()
+        for name in names:
+            answer = await client.get(V1S, ("X-Client-Id", name.encode()))
+            assert (answer.status, {"deprecation", "brownout", "link"} & answer.headers.keys()) == (200, set()), name
+        for name in ("acm", "ACME", "", "acme, acme"):
+            answer = await client.get(V1S, ("X-Client-Id", name))
+            assert (answer.status, "deprecation" in answer.headers) == (410, True), name
+        await site.proxy.apply(replace(wanted, brownout=None, split=Split(everyone=10_000), generation=2))
+        for name, told in (("acme", False), ("other", True)):
+            answer = await client.get(V1S, ("X-Client-Id", name))
+            assert (answer.version, "deprecation" in answer.headers) == ("v2", told), name
+        client.close()
+
+
+async def test_exemptions_outlive_the_proxy_and_end_when_they_are_taken_away(tmp_path: Path) -> None:
+    async with running(tmp_path) as site:
+        wanted = replace(site.state(10_000), exempt=frozenset({"acme"}))
+        await site.proxy.apply(wanted)
+        await site.proxy._stop_watching()
+        assert site.proxy._process is not None
+        site.proxy._process.send(9)
+        await site.proxy._process.ended()
+        await site.proxy.ensure_running()
+        assert await site.status(X_Client_Id="acme") == 200
+        await site.proxy.apply(replace(wanted, exempt=frozenset({"other"})))
+        assert (await site.status(X_Client_Id="acme"), await site.status(X_Client_Id="other")) == (410, 200)
+        await site.proxy.stop()
+        (tmp_path / "exempt.map").write_bytes(b"\xff what\n")
+        await site.proxy.start()
+        assert await site.status(X_Client_Id="other") == 410

@@ -120,7 +120,7 @@ def test_another_plan_has_another_digest() -> None:
 
 def test_a_member_of_several_cohorts_is_in_the_first() -> None:
     made = cohort_entries({"a": frozenset({"x", "y z"}), "b": frozenset({"x", ""})}, salt=2**64 - 1)
-    assert made == [(str(user_hash("x", 2**64 - 1)), "a"), (str(user_hash("y z", 2**64 - 1)), "a")]
+    assert made == [(str(user_hash("x", 2**64 - 1)), "split.a"), (str(user_hash("y z", 2**64 - 1)), "split.a")]
 
 
 def test_the_secret_does_not_show(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 from tests.app.conftest import PLAN, Desk
 
 from crossfade.app.planfile import digest, json_schema, quantities, summarise
-from crossfade.core.plan import Brownout, Deprecation
+from crossfade.core.plan import Brownout, Deprecation, GateKind
 
 SECTION = "deprecation: {since: 2027-03-01, sunset: 2027-09-01T09:00+02:00, notice: 'https://example.com/ends'}\n"
 SINCE, SUNSET = 1_803_859_200, 1_819_782_000
@@ -165,3 +165,12 @@ def test_one_for_everybody_is_not_taken_for_blindness(desk: Desk) -> None:
     (problem,) = desk.problems(text + CALENDAR % FIRST.replace("10%", "100%"))
     assert "leaves no traffic for 15m" in problem.message
     desk.load(text + CALENDAR % FIRST.replace("10%", "100%").replace("15m", "14m"))
+
+
+def test_a_gate_on_exemptions_needs_clients_that_can_be_exempt(desk: Desk) -> None:
+    gated = PLAN.replace("approved by a person]", "approved by a person, no exempted client left]")
+    assert gated != PLAN
+    (problem,) = desk.problems(gated)
+    assert "of full ask for `no exempted client left`, and no client is exempt without `deprecation`" in problem.message
+    plan = desk.load(gated + SECTION)
+    assert any(gate.kind is GateKind.NO_EXEMPTED_CLIENTS for gate in plan.phases[-1].gates)

@@ -12,7 +12,7 @@ from crossfade.core.deprecation import gone_headers
 from crossfade.core.gates import Surroundings
 from crossfade.core.machine import State, allowed, refusal
 from crossfade.core.observation import Observation, Reading
-from crossfade.core.plan import DAY, WEEK, Deprecation
+from crossfade.core.plan import DAY, WEEK, Deprecation, Gate, GateKind
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import NOBODY, Split
 from crossfade.core.verdict import Verdict
@@ -108,3 +108,21 @@ def test_the_split_of_a_retired_rollout_is_everyone_on_v2() -> None:
     rollout = replace(COMPLETED, state=State.RETIRING)
     assert rollout.wanted_split(PLAN) == Split(everyone=10_000, cohorts={"beta": 10_000})
     assert not rollout.wanted_killed
+
+
+@pytest.mark.parametrize(
+    ("exempted", "verdict", "evidence"),
+    [
+        ("", Verdict.PASS, "nobody's exemption lasts"),
+        ("acme until 2027-06-01", Verdict.INCONCLUSIVE, "exempt: acme until 2027-06-01"),
+        (None, Verdict.BLIND, "the register of clients could not be read"),
+    ],
+)
+def test_an_exempt_client_is_waited_for(exempted: str | None, verdict: Verdict, evidence: str) -> None:
+    """A register that could not be read is no register without exemptions."""
+    gate = Gate(kind=GateKind.NO_EXEMPTED_CLIENTS, text="no exempted client left")
+    plan = replace(PLAN, phases=(*PLAN.phases[:-1], replace(PLAN.phases[-1], gates=(*PLAN.phases[-1].gates, gate))))
+    decision = decide(plan, COMPLETED, SEEN, Surroundings(exempted=exempted), NOW)
+    status = next(status for status in decision.gates if status.kind is GateKind.NO_EXEMPTED_CLIENTS)
+    assert (status.verdict, status.evidence) == (verdict, evidence)
+    assert ("can't be retired yet" in decision.reason) is (verdict is not Verdict.PASS)

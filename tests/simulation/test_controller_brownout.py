@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 
 import pytest
 from tests.simulation.test_controller_faults import PLAN, World, lived
 
-from crossfade.core.plan import Brownout, Deprecation, Plan
+from crossfade.core.clients.register import Registered
+from crossfade.core.plan import Brownout, Deprecation, Key, KeySource, Plan
 from crossfade.engine.controller import Controller, Pace, Parts
-from crossfade.errors import ConflictError, UnreachableError, UsageError
+from crossfade.errors import ConflictError, StoreError, UnreachableError, UsageError
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeRollback
 
@@ -138,3 +141,68 @@ async def test_a_proxy_that_refuses_it_is_asked_again() -> None:
     world.proxy.faults.refuse = ""
     await lived(world, controller, 1, 0.05)
     assert world.until() == FIRST.until
+
+
+class TestExemptions:
+    @staticmethod
+    def world() -> Browning:
+        plan = planned(FIRST, SECOND)
+        named = replace(plan.assignment, client=Key(KeySource.HEADER, "X-Client-Id"))
+        return Browning(plan=replace(plan, assignment=named))
+
+    @staticmethod
+    async def exempt(world: Browning, *clients: str, until: str = "2099-12-31") -> None:
+        entries = [Registered(client=client, exempt_until=date.fromisoformat(until)) for client in clients]
+        await world.store.save_register("trips", entries)
+
+    async def test_the_register_says_who_is_exempt(self) -> None:
+        world = self.world()
+        await world.store.open()
+        await self.exempt(world, "acme")
+        controller = await begun(world)
+        assert world.proxy.memory.exempt == {"acme"}
+        await self.exempt(world, "zeta")
+        await lived(world, controller, 1, 0.05)
+        assert world.proxy.memory.exempt == {"acme", "zeta"}
+        await world.store.save_register("trips", (), ["acme", "zeta"])
+        await lived(world, controller, 1, 0.05)
+        assert world.proxy.memory.exempt == set()
+        assert "DriftFound" not in await world.kinds()
+
+    async def test_an_exemption_ends_with_its_day(self) -> None:
+        world = self.world()
+        await world.store.open()
+        today = datetime.fromtimestamp(world.clock.now(), UTC).date().isoformat()
+        await self.exempt(world, "acme", until=today)
+        controller = await begun(world)
+        await lived(world, controller, 1, 0.05)
+        assert world.proxy.memory.exempt == {"acme"}
+        world.clock.move(86_400)
+        world.number = None
+        await lived(world, controller, 1, 0.05)
+        assert world.proxy.memory.exempt == set()
+
+    async def test_while_the_register_cant_be_read_nothing_is_taken_away_and_no_brownout_begins(self) -> None:
+        world = self.world()
+        await world.store.open()
+        await self.exempt(world, "acme")
+        controller = await begun(world)
+        read = world.store.register
+
+        async def damaged(rollout: str) -> Mapping[str, Registered]:
+            raise StoreError(f"the register of {rollout} is damaged")
+
+        world.store.register = damaged  # type: ignore[method-assign]
+        await lived(world, controller, 12, 0.05)
+        assert (world.proxy.memory.exempt, world.until(), controller.around.exempted) == (
+            frozenset({"acme"}),
+            None,
+            None,
+        )
+        later = world.controller()
+        await later.start()
+        assert world.proxy.memory.exempt == {"acme"}
+        world.store.register = read  # type: ignore[method-assign]
+        await lived(world, later, 1, 0.05)
+        assert (world.proxy.memory.exempt, world.until()) == (frozenset({"acme"}), FIRST.until)
+        assert later.around.exempted == "acme until 2099-12-31"

@@ -57,16 +57,19 @@ def calendar(plan: Plan) -> tuple[Brownout, ...]:
     return plan.deprecation.brownouts if plan.deprecation else ()
 
 
-def due(plan: Plan, rollout: Rollout, now: float) -> tuple[e.Event, ...]:
+def due(plan: Plan, rollout: Rollout, now: float, *, exempt_known: bool = True) -> tuple[e.Event, ...]:
     """Return what the calendar makes happen at plan time `now`: brownouts that end, were missed, or begin.
 
     One begins in its time only, late where something was against it before: a rollback, a hold, a deprecation that
-    V1's answers do not tell of yet. Once it goes on, a hold doesn't end it.
+    V1's answers do not tell of yet, a register that could not be read so that nobody knows who is exempt. Once it goes
+    on, a hold doesn't end it.
     """
     if rollout.state not in _ENDS_IN:
         return ()
     found: list[e.Event] = []
     against = _against(plan, rollout)
+    if against is None and not exempt_known:
+        against = "the register of clients could not be read"
     for one in calendar(plan):
         if one.name in rollout.brownouts_over:
             continue

@@ -23,6 +23,8 @@ class Surroundings:
     """How the proxy differs from what is wanted and could not be set right; None where it doesn't."""
     no_drill: str | None = None
     """Why a drill can't begin now, in a phase whose plan has one; None where it can, or none is planned."""
+    exempted: str | None = None
+    """Which clients are exempt until when; empty: none, None where the register could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,16 @@ def _recorded(gate: Gate, look: _Look, seen: RehearsalRecorded | PeakLoadRecorde
     return _status(gate, verdict, f"{seen.sentence}; {when}; {waits}")
 
 
+def _no_exempted_clients(gate: Gate, look: _Look) -> GateStatus:
+    match look.around.exempted:
+        case None:
+            return _status(gate, Verdict.BLIND, "the register of clients could not be read")
+        case "":
+            return _status(gate, Verdict.PASS, "nobody's exemption lasts", 0.0)
+        case who:
+            return _status(gate, Verdict.INCONCLUSIVE, f"exempt: {who}")
+
+
 def approvals_missing(phase: Phase, rollout: Rollout, person: str | None = None) -> int:
     """Return how many more people must approve leaving a phase, were `person` to approve as well."""
     wanted = max((gate.people for gate in phase.gates if gate.kind is GateKind.APPROVED), default=0)
@@ -246,5 +258,6 @@ _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
     GateKind.DRILL_PASSED: _drill_passed,
     GateKind.REHEARSAL_PASSED: _rehearsal_passed,
     GateKind.PEAK_LOAD_PASSED: _peak_load_passed,
+    GateKind.NO_EXEMPTED_CLIENTS: _no_exempted_clients,
     GateKind.APPROVED: _approved,
 }

@@ -255,6 +255,8 @@ class GateKind(StrEnum):
     """`rehearsal passed`: the latest rehearsal recorded passed, and has not expired."""
     PEAK_LOAD_PASSED = "peak_load_passed"
     """`peak load passed`: the latest load at the plan's peak recorded passed, and has not expired."""
+    NO_EXEMPTED_CLIENTS = "no_exempted_clients"
+    """`no exempted client left`: the register has none whose exemption lasts."""
     APPROVED = "approved"
     """`approved by a person`, `approved by 2 people`."""
 
@@ -613,6 +615,11 @@ class Plan:
         if found is None:
             raise ValueError(f"the plan has no source {name!r}")
         return found
+
+    @property
+    def exempts(self) -> bool:
+        """Tell whether clients can be exempt: they are named, and V1's end is told to them."""
+        return self.assignment.client is not None and self.deprecation is not None
 
     @property
     def retires(self) -> bool:

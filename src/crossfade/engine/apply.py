@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.core.brownout import absence
@@ -15,8 +15,8 @@ from crossfade.core.split import Split
 from crossfade.ports import NodeState, Proxy, ProxyState
 
 
-def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
-    """Return the complete state that the proxy ought to have."""
+def wanted_state(plan: Plan, rollout: Rollout, exempt: Collection[str] = ()) -> ProxyState:
+    """Return the complete state that the proxy ought to have, given which clients are exempt."""
     return ProxyState(
         generation=rollout.generation,
         split=rollout.wanted_split(plan),
@@ -25,6 +25,7 @@ def wanted_state(plan: Plan, rollout: Rollout) -> ProxyState:
         v1_headers=_v1_headers(plan, rollout),
         retired=rollout.wanted_retired,
         brownout=absence(plan, rollout),
+        exempt=frozenset(exempt) if plan.exempts else frozenset(),
     )
 
 
@@ -86,6 +87,8 @@ def compare(wanted: ProxyState, nodes: Sequence[NodeState], rollback_generation:
             differing.append((node.node, f"{_words(node.state)} instead of {_words(wanted)}"))
         elif not thrown and node.state.brownout != wanted.brownout:
             differing.append((node.node, "another brownout goes on there, or none"))
+        elif not thrown and node.state.exempt != wanted.exempt:
+            differing.append((node.node, "other clients are exempt there than in the register"))
         elif not thrown and node.state.v1_headers != wanted.v1_headers:
             differing.append((node.node, "V1's answers say something else of its end than the plan"))
     return Drift(

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from crossfade.core import brownout
 from crossfade.core import events as e
 from crossfade.core.clients import ledger as clients
+from crossfade.core.clients.exempt import exempt, told
 from crossfade.core.decide import (
     UNATTENDED,
     BeginHold,
@@ -92,6 +94,8 @@ class Pace:
     """Between looks at the proxy's own report, and between decisions at least."""
     gross_s: tuple[float, ...] = (0.1, 0.3, 1.0)
     """How far back looks for gross breaches go: the shorter, the sooner under load; the longer, the surer at low."""
+    register_s: float = 10.0
+    """Between looks into the register of clients."""
     keep_decision_s: float = 60.0
     """Between stored decisions that say the same as the last."""
 
@@ -173,6 +177,11 @@ class Controller:
         self._observed_at = float("-inf")
         self._drifted: tuple[tuple[str, str], ...] = ()
         """What differed at the last look: a drift that stays is recorded once."""
+        self._exempt: Mapping[str, date] | None = None
+        """Which clients are exempt until when, as the register said last; None where it could never be read."""
+        self._register_trouble: str | None = None
+        """Why it could not be read at the last look; None where it could."""
+        self._register_at = float("-inf")
         self._drill: drill.Drill | None = None
         """The one that this controller has begun."""
 
@@ -220,6 +229,7 @@ class Controller:
             fresh = await self._begin()
             await self._parts.proxy.start()
             self.nodes = await self._parts.proxy.observe()
+            await self._read_register()
             await self._tell_unattended()
             if not fresh and await self._found_rolled_back():
                 return
@@ -319,6 +329,7 @@ class Controller:
             self._absorb(ticks)
         stored = None if self.fenced else await self._save_evidence()
         self._follow_history()  # the store may have kept what it did not confirm
+        await self._keep_exempt()
         await self._read_back()
         if not self._rolling:
             await self._notice_a_later_one()
@@ -450,7 +461,7 @@ class Controller:
         ready, now = await self._parts.switch.ready(), self._now()
         due = drill_due_in_s(self.plan.phases[self.rollout.phase], self.rollout, now) == 0.0
         no_drill = self._why_no_drill(ready=ready) if due else None
-        self.around = Surroundings(rollback_ready=ready, drift=drift, no_drill=no_drill)
+        self.around = Surroundings(rollback_ready=ready, drift=drift, no_drill=no_drill, exempted=self._exempted)
         look = Look(
             at=now,
             # What has not had the time to arrive is not missing.
@@ -590,7 +601,7 @@ class Controller:
     async def _assert_wanted(self) -> None:
         """Set the wanted state and record that it was read back; a rollback that came meanwhile wins."""
         self._must_not_be_fenced(towards_v1=self._wanted().killed)
-        before, wanted = self._rollbacks, wanted_state(self.plan, self.rollout)
+        before, wanted = self._rollbacks, self._wanted()
         try:
             with self.span("apply", generation=wanted.generation, everyone=wanted.split.everyone, v1=wanted.killed):
                 applied = await apply(self._parts.proxy, wanted, self._now())
@@ -653,7 +664,10 @@ class Controller:
             raise ConflictError(self._lease_over)
 
     def _wanted(self) -> ProxyState:
-        return wanted_state(self.plan, self.rollout)
+        exempt_now: Collection[str] | None = self._exempt
+        if exempt_now is None:  # what the proxy was told stands
+            exempt_now = next((node.state.exempt for node in self.nodes if node.state is not None), ())
+        return wanted_state(self.plan, self.rollout, exempt_now)
 
     def _drift(self) -> Drift:
         return compare(self._wanted(), self.nodes, self.rollout.rollback_generation)
@@ -702,9 +716,41 @@ class Controller:
         if found:
             await self._journal.record_done(*found)
 
+    async def _read_register(self) -> None:
+        """Learn who is exempt now."""
+        if not self.plan.exempts:
+            return
+        self._register_at = self._parts.clock.monotonic()
+        try:
+            register = await self._parts.store.register(self.plan.name)
+        except (StoreError, UnreachableError) as error:
+            self._register_trouble = str(error)
+            log.error("the register of clients can't be read: %s", error)
+            return
+        self._exempt, self._register_trouble = exempt(register.values(), self._now()), None
+
+    @property
+    def _exempted(self) -> str | None:
+        known = self._exempt is not None and self._register_trouble is None
+        return told(self._exempt or {}) if known else None
+
+    async def _keep_exempt(self) -> None:
+        """Look into the register from time to time, and tell the proxy where other clients are exempt than before."""
+        due = self._parts.clock.monotonic() - self._register_at >= self.pace.register_s
+        if not self.plan.exempts or not due or self.fenced or self._rolling or self._lease_over is not None:
+            return
+        before = self._exempt
+        await self._read_register()
+        if self._exempt is None or (before is not None and before.keys() == self._exempt.keys()):
+            return
+        try:
+            await self._assert_wanted()
+        except (ProxyError, UnreachableError) as error:
+            log.error("the proxy could not be told who is exempt: %s", error)
+
     async def _keep_calendar(self) -> None:
         """Begin and end brownouts; what is against it now is tried again at the next look."""
-        found, before = brownout.due(self.plan, self.rollout, self._now()), self._rollbacks
+        found, before = self._due_brownouts(), self._rollbacks
         if not found:
             return
         try:
@@ -714,6 +760,10 @@ class Controller:
                 await self._assert_wanted()
         except (StoreError, ProxyError, UnreachableError) as error:
             log.error("the calendar of brownouts could not be kept: %s", error)
+
+    def _due_brownouts(self) -> Sequence[e.Event]:
+        known = not self.plan.exempts or self._exempted is not None
+        return brownout.due(self.plan, self.rollout, self._now(), exempt_known=known)
 
     async def look_for_gross_breach(self) -> bool:
         """Roll back at once where V2 fails grossly; needs no closed tick, no store and no lock.
@@ -918,7 +968,8 @@ class Controller:
         self._absorb(self._closed_ticks())
         ready = await self._parts.switch.ready()
         due = now - self._parts.telemetry.lateness_s * self._speed
-        around = Surroundings(rollback_ready=ready)
+        await self._read_register()
+        around = Surroundings(rollback_ready=ready, exempted=self._exempted)
         look = Look(at=now, due=due, revision=self.rollout.revision, tick=None, around=around)
         _, decision = decide_look(self.plan, self.rollout, self._evidence, look, reader=self._reader)
         if decision.commands:

@@ -37,7 +37,7 @@ from crossfade.simulation.carry import events_of
 from crossfade.simulation.recording import Header, RecordedTick, Segment
 
 RECORDING = "the recording"
-_AROUND = Surroundings(rollback_ready=True)
+_AROUND = Surroundings(rollback_ready=True, exempted="")
 
 
 class Came(StrEnum):

@@ -52,7 +52,7 @@ from crossfade.simulation.draws import Slice, World, tick
 from crossfade.simulation.model import BEGIN, Defect, Scenario, failure_baseline
 from crossfade.simulation.register import Marked
 
-_AROUND = Surroundings(rollback_ready=True)
+_AROUND = Surroundings(rollback_ready=True, exempted="")
 _BY_PEOPLE = frozenset({GateKind.APPROVED, GateKind.DRILL_PASSED, GateKind.REHEARSAL_PASSED, GateKind.PEAK_LOAD_PASSED})
 """Gates that pass by what people do; simulated ones do it as soon as nothing else is waited for."""
 _NEAR = 1.0

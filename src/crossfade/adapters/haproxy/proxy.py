@@ -26,6 +26,7 @@ from crossfade.adapters.haproxy.render import (
     BY_ITSELF,
     COHORT_MAP,
     CONFIG,
+    EXEMPT_MAP,
     GENERATION,
     INT_MAP,
     KILL,
@@ -47,8 +48,10 @@ from crossfade.adapters.haproxy.state import (
     Maps,
     decode,
     encode,
+    exempt_entries,
     floor,
     initial,
+    parse_exempt,
     read_files,
     read_retired,
     rises,
@@ -56,6 +59,7 @@ from crossfade.adapters.haproxy.state import (
     share_keys,
     steps,
     write_atomically,
+    write_exempt,
     write_files,
     write_retired,
 )
@@ -175,6 +179,8 @@ class HaproxyProxy:
             _refuse_stale(old, wanted)
             new = self._encoded(wanted, cohorts, old)
             file_error = self._write_floor(old, new)
+            if new.exempt != old.exempt:  # before a brownout begins
+                await self._runtime.replace(EXEMPT_MAP, exempt_entries(new.exempt))
             await self._runtime.set(steps(old, new))
             now = await self._runtime.maps()
             await self._yield_to_others(old, now, new)
@@ -209,7 +215,7 @@ class HaproxyProxy:
         if unknown:
             raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan")
         write_atomically(self._directory / COHORT_MAP, render_cohorts(cohorts, self._plan.assignment.salt))
-        await self._runtime.replace_cohorts(cohort_entries(cohorts, self._plan.assignment.salt))
+        await self._runtime.replace(COHORT_MAP, cohort_entries(cohorts, self._plan.assignment.salt))
 
     async def stop(self) -> None:
         """End the process, finishing its clients first; see `ports.Proxy`."""
@@ -251,6 +257,7 @@ class HaproxyProxy:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._directory / COHORT_MAP, rendered.cohort_map)
+            self._prepare_exempt()
             try:
                 found = read_files(self._directory)
                 ints = {**base.ints, **{key: value for key, value in found.ints.items() if key in base.ints}}
@@ -269,6 +276,17 @@ class HaproxyProxy:
             raise ProxyRefusedError(
                 f"the proxy's directory {self._directory} can't be used: {error.strerror or error}"
             ) from error
+
+    def _prepare_exempt(self) -> None:
+        """Have a readable map of exempt clients; a damaged one exempts nobody until the controller says who is."""
+        path = self._directory / EXEMPT_MAP
+        try:
+            parse_exempt(path.read_text())
+        except FileNotFoundError:
+            write_exempt(self._directory, ())
+        except (ReadBackError, UnicodeDecodeError) as error:
+            _log.error("the file of exempt clients is damaged: nobody is, until the register is read (%s)", error)
+            write_exempt(self._directory, ())
 
     def _with_switches(self, found: Maps, thrown: Maps | None) -> Maps:
         """Return the state on disk with everyone on V1 where a proxy has put them there and could not write it."""
@@ -331,7 +349,7 @@ class HaproxyProxy:
         self._held = take_listener(self._directory, rendered.listen, pid)
         if rendered.cohorts:
             rule = self._plan.assignment
-            await self._runtime.replace_cohorts(cohort_entries(rule.cohorts, rule.salt))
+            await self._runtime.replace(COHORT_MAP, cohort_entries(rule.cohorts, rule.salt))
         await self._heed_switches()
         _log.info("adopted the running proxy", extra={"node": self._node, "pid": pid})
 
@@ -420,11 +438,14 @@ class HaproxyProxy:
         new = self._encoded(wanted, cohorts, disk)
         if not rises(disk, new):
             with suppress(OSError):
+                write_exempt(self._directory, new.exempt)
                 write_files(self._directory, new)
 
     def _write_floor(self, old: Maps, new: Maps) -> OSError | None:
         """Write what is safe before memory changes; where nobody rises, a full disk is no reason to stop."""
         try:
+            if new.exempt != old.exempt:
+                write_exempt(self._directory, new.exempt)
             write_files(self._directory, floor(old, new))
         except OSError as error:
             if rises(old, new):

@@ -27,6 +27,8 @@ CONFIG = "haproxy.cfg"
 INT_MAP = "int.map"
 HEADER_MAP = "hdr.map"
 COHORT_MAP = "cohort.map"
+EXEMPT_MAP = "exempt.map"
+"""Ids of exempt clients in base64, which needs no quoting."""
 RETIRED_MAP = "retired.map"
 """Apart from the integers, so that whoever writes those, however late, can't bring V1 back."""
 RUNTIME_SOCKET = "haproxy.sock"
@@ -85,6 +87,8 @@ def _bucket(name: str) -> str:
 _RETIRED_ACL = f"  acl retired str({RETIRED}),map_str_int({RETIRED_MAP},0) -m int 1"
 _LAYOUT = "brownouts"
 """What the maps have held since when: a running proxy with other keys is replaced."""
+_TOLD_AT_ALL = f"{{ str({HEADERS}),map_str_int({INT_MAP},0) -m int 1 }}"
+_UNTOLD = "  http-response allow if { var(txn.exempt) -m bool }"
 _OWN_LINKS = "add-header"
 """A version may have links of its own, such as to pages."""
 _LOG_BYTES_MAX = 2048
@@ -155,11 +159,11 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
 
 def render_cohorts(cohorts: Mapping[str, frozenset[str]], salt: int) -> str:
     """Return the cohort map: one line a member, `hash split.<cohort>`; someone in several is in the first."""
-    return "".join(f"{user} split.{name}\n" for user, name in cohort_entries(cohorts, salt))
+    return "".join(f"{user} {share}\n" for user, share in cohort_entries(cohorts, salt))
 
 
 def cohort_entries(cohorts: Mapping[str, frozenset[str]], salt: int) -> list[tuple[str, str]]:
-    """Return (hash, cohort name) of every member, each once.
+    """Return (hash, `split.<cohort>`) of every member, each once.
 
     The hash is the one that gives the bucket: it is at hand for each request, needs no quoting whatever the key
     holds, and keeps keys out of the proxy's files.
@@ -167,7 +171,8 @@ def cohort_entries(cohorts: Mapping[str, frozenset[str]], salt: int) -> list[tup
     seen: set[str] = set()
     entries: list[tuple[str, str]] = []
     for name, members in cohorts.items():
-        entries += [(str(user_hash(member, salt)), name) for member in sorted(members - seen) if member]
+        share = f"split.{name}"
+        entries += [(str(user_hash(member, salt)), share) for member in sorted(members - seen) if member]
         seen |= members
     return entries
 
@@ -321,9 +326,11 @@ def _brownout_rules(plan: Plan) -> list[str]:
         return []
     client = [plan.assignment.client] if plan.assignment.client else []
     share = f"str({BROWNOUT_SHARE}),map_str_int({INT_MAP},0)"
+    spared = " !exempt" if plan.exempts else ""
     salted = f"str({BROWNOUT_SALT}),map({HEADER_MAP}),concat(:,txn.caller)"
     unnamed = "!{ var(txn.caller) -m found }"
     return [
+        *_exempt_acl(plan),
         "  acl away var(txn.left) -m int gt 0",
         f"  acl attended nbsrv({WATCHED}) gt 0",
         f"  acl met {_bucket('txn.draw')},sub(txn.away_share) -m int lt 0",
@@ -336,9 +343,24 @@ def _brownout_rules(plan: Plan) -> list[str]:
         ),
         f"  http-request set-var(txn.away_share) {share} if away",
         f"  http-request set-var(txn.draw) {salted},xxh64(0) if away",
-        "  http-request set-var(txn.away) bool(true) if away met { var(txn.caller) -m found }",
-        "  http-request set-var(txn.away) bool(true) if away { var(txn.away_share) -m int ge 10000 }",
+        f"  http-request set-var(txn.away) bool(true) if away met {{ var(txn.caller) -m found }}{spared}",
+        f"  http-request set-var(txn.away) bool(true) if away {{ var(txn.away_share) -m int ge 10000 }}{spared}",
     ]
+
+
+def _exempt_acl(plan: Plan) -> list[str]:
+    """Return the ACL that holds for exempt clients, where there can be any."""
+    client = plan.assignment.client
+    if client is None or not plan.exempts:
+        return []
+    return [f"  acl exempt {_fetch(client)},word(1,\\n),base64,map({EXEMPT_MAP}) -m found"]
+
+
+def _spared(plan: Plan, condition: str) -> list[str]:
+    """Return the rules that note in txn.exempt that a client is exempt, for its answer."""
+    if not plan.exempts:
+        return []
+    return [*_exempt_acl(plan), f"  http-request set-var(txn.exempt) bool(true) if {condition} exempt"]
 
 
 def _fetch(key: Key) -> str:
@@ -598,11 +620,13 @@ def _v1(plan: Plan) -> list[str]:
         f"  http-request return {_problem(410, 'Gone', 'this version of the API was retired; see the Link header')} "
         "if retired",
         *(["  balance roundrobin"] if several else []),
+        *_spared(plan, _TOLD_AT_ALL),  # before the rewrites, which may end the rules
         *_rewrites(api, api.v1.path, root, other),
         "  http-request set-log-level silent if !own !other",  # no part of the migration: unchanged and not reported
         "  http-request set-var(txn.foreign) bool(true) if !own !other",
-        f"  http-response allow if !{{ str(headers),map_str_int({INT_MAP},0) -m int 1 }}",
+        f"  http-response allow if !{_TOLD_AT_ALL}",
         "  http-response allow if { var(txn.foreign) -m bool }",
+        *([_UNTOLD] if plan.exempts else []),
     ]
     lines += [f"  http-response {rule}" for rule in _told(plan, link=_OWN_LINKS)]
     lines += [f"  http-after-response {rule}" for rule in _told(plan, condition=" { status 410 } retired")]
@@ -623,7 +647,13 @@ def _v2(plan: Plan) -> list[str]:
     other, root = roots(api)
     count = len(api.v2.upstreams)
     checks = " check inter 1s fastinter 200ms downinter 300ms fall 2 rise 1"
-    lines = ["backend v2", "  balance first", f"  retries {count + 1}", *_rewrites(api, api.v2.path, root, other)]
+    lines = [
+        "backend v2",
+        "  balance first",
+        f"  retries {count + 1}",
+        *_spared(plan, "{ var(txn.asked) -m found }"),
+        *_rewrites(api, api.v2.path, root, other),
+    ]
     if count == 1:
         fallbacks = ["fallback"]
     else:
@@ -635,7 +665,8 @@ def _v2(plan: Plan) -> list[str]:
         lines += [
             "  http-response allow if !{ var(txn.asked) -m found }",
             "  http-response allow if { srv_name -m beg fallback }",  # V1 has told it
-            f"  http-response allow if !{{ str({HEADERS}),map_str_int({INT_MAP},0) -m int 1 }}",
+            f"  http-response allow if !{_TOLD_AT_ALL}",
+            *([_UNTOLD] if plan.exempts else []),
             *(f"  http-response {rule}" for rule in _told(plan, link=_OWN_LINKS)),
         ]
     return [*lines, *(f"  server {name} unix@{FALLBACK_SOCKET}" for name in fallbacks), ""]

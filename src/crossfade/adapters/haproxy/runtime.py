@@ -13,8 +13,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfade.adapters.haproxy.render import COHORT_MAP, HEADER_MAP, INT_MAP, RETIRED_MAP, RUNTIME_SOCKET
-from crossfade.adapters.haproxy.state import Maps, parse_ints, parse_pairs, parse_retired
+from crossfade.adapters.haproxy.render import EXEMPT_MAP, HEADER_MAP, INT_MAP, RETIRED_MAP, RUNTIME_SOCKET
+from crossfade.adapters.haproxy.state import Maps, parse_exempt, parse_ints, parse_pairs, parse_retired
 from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError
 
 PID = "haproxy.pid"
@@ -79,23 +79,26 @@ class Runtime:
         answer = await self.ask(f"show map {RETIRED_MAP}")
         known = not answer.startswith("Unknown map")  # to a proxy that an earlier version of ours has started
         retired = known and parse_retired(_without_addresses(answer))
-        return Maps(ints=ints, headers=headers, retired=retired)
+        answer = await self.ask(f"show map {EXEMPT_MAP}")
+        known = not answer.startswith("Unknown map")  # the plan exempts nobody
+        exempt = parse_exempt(_without_addresses(answer)) if known else frozenset[str]()
+        return Maps(ints=ints, headers=headers, retired=retired, exempt=exempt)
 
     async def set(self, steps: Sequence[tuple[str, str, str]]) -> None:
         """Set map entries one after the other, in order."""
         for name, key, value in steps:
             await self.do(f"set map {name} {key} {value}")
 
-    async def replace_cohorts(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Replace the cohort map at once for all requests: entries of (hash, cohort)."""
-        answer = await self.ask(f"prepare map {COHORT_MAP}")
+    async def replace(self, name: str, entries: Sequence[tuple[str, str]]) -> None:
+        """Replace a whole map at once for all requests: entries of (key, value)."""
+        answer = await self.ask(f"prepare map {name}")
         match = re.search(r"version created: (\d+)", answer)
         if match is None:
-            raise ProxyRefusedError(f"the proxy refused to prepare new cohorts: {answer.strip()}")
+            raise ProxyRefusedError(f"the proxy refused to prepare a new {name}: {answer.strip()}")
         version = match[1]
         for payload in _payloads(entries):
-            await self.do(f"add map @{version} {COHORT_MAP} <<\n{payload}")
-        await self.do(f"commit map @{version} {COHORT_MAP}")
+            await self.do(f"add map @{version} {name} <<\n{payload}")
+        await self.do(f"commit map @{version} {name}")
 
     @property
     def outdated(self) -> bool:
@@ -182,8 +185,8 @@ def _payloads(entries: Sequence[tuple[str, str]]) -> list[str]:
     payloads: list[str] = []
     lines: list[str] = []
     size = 0
-    for key, name in entries:
-        line = f"{key} split.{name}\n"
+    for key, value in entries:
+        line = f"{key} {value}\n"
         if lines and (len(lines) == _ENTRIES_PER_COMMAND or size + len(line) > _PAYLOAD_BYTES_MAX):
             payloads.append("".join(lines))
             lines, size = [], 0

@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from crossfade.adapters.haproxy.render import (
     BROWNOUT_SHARE,
     BROWNOUT_UNTIL,
     BY_ITSELF,
+    EXEMPT_MAP,
     GENERATION,
     HEADER_MAP,
     HEADERS,
@@ -53,6 +54,8 @@ class Maps:
     headers: Mapping[str, str] = field(default_factory=dict)
     retired: bool = False
     """V1 is given nothing, whatever the integers say."""
+    exempt: frozenset[str] = frozenset()
+    """Clients' ids."""
 
     @property
     def generation(self) -> int:
@@ -107,7 +110,7 @@ def encode(state: ProxyState, cohorts: Sequence[str], old: Mapping[str, int], *,
         ints[f"{SPLIT}.{name}"] = state.split.share_of(name)
         ints[f"own.{name}"] = int(name in state.split.cohorts)
     texts = _encode_headers(state.v1_headers) | _encode_brownout(state.brownout)
-    return Maps(ints=ints, headers=texts, retired=state.retired)
+    return Maps(ints=ints, headers=texts, retired=state.retired, exempt=state.exempt)
 
 
 def _encode_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -151,6 +154,7 @@ def decode(maps: Maps) -> ProxyState:
             v1_headers=headers,
             retired=maps.retired,
             brownout=_decode_brownout(maps),
+            exempt=maps.exempt,
         )
     except (KeyError, ValueError, binascii.Error) as error:
         raise ReadBackError(f"the proxy's maps make no state ({error!r}): {dict(maps.ints)}") from error
@@ -255,6 +259,25 @@ def parse_ints(text: str, what: str) -> dict[str, int]:
         return {key: int(value) for key, value in pairs.items()}
     except ValueError as error:
         raise ReadBackError(f"{what}: {error}") from error
+
+
+def exempt_entries(clients: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the entries of the map of exempt clients."""
+    return [(base64.b64encode(client.encode(errors="surrogateescape")).decode(), "1") for client in sorted(clients)]
+
+
+def parse_exempt(text: str) -> frozenset[str]:
+    """Return the clients in a map; raises ReadBackError naming an entry that is none."""
+    try:
+        keys = [base64.b64decode(key, validate=True) for key in parse_pairs(text, EXEMPT_MAP)]
+    except ValueError as error:
+        raise ReadBackError(f"{EXEMPT_MAP}: {error}") from error
+    return frozenset(key.decode(errors="surrogateescape") for key in keys)
+
+
+def write_exempt(directory: Path, clients: Iterable[str]) -> None:
+    """Replace the map of exempt clients on disk; raises OSError."""
+    write_atomically(directory / EXEMPT_MAP, "".join(f"{key} {one}\n" for key, one in exempt_entries(clients)))
 
 
 def parse_retired(text: str) -> bool:

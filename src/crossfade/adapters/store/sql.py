@@ -345,6 +345,7 @@ class SqlStore:
     def _look(self, row: sa.Row[Any], what: str) -> KeptLook:
         trouble = {} if row.trouble is None else self._loads(row.trouble, what)
         drift, unkept, no_drill = trouble.get("drift"), trouble.get("unkept"), trouble.get("no_drill")
+        exempted = trouble.get("exempted")
         look = Look(
             at=row.at,
             due=row.due,
@@ -354,6 +355,7 @@ class SqlStore:
                 rollback_ready=row.rollback_ready,
                 drift=None if drift is None else str(drift),
                 no_drill=None if no_drill is None else str(no_drill),
+                exempted=None if exempted is None else str(exempted),
             ),
             unkept=None if unkept is None else str(unkept),
             window=None if row.window is None else self._tick(row.window, what),
@@ -441,7 +443,10 @@ def _register_row(rollout: str, entry: Registered) -> dict[str, object]:
 
 def _look_row(rollout: str, kept: KeptLook) -> dict[str, object]:
     look = kept.look
-    told = {"drift": look.around.drift, "no_drill": look.around.no_drill, "unkept": look.unkept}
+    around = look.around
+    told = {
+        "drift": around.drift, "no_drill": around.no_drill, "exempted": around.exempted, "unkept": look.unkept
+    }  # fmt: skip
     trouble = {name: value for name, value in told.items() if value is not None}
     return {
         "rollout": rollout,

@@ -15,7 +15,7 @@ from crossfade.app.planfile import quantities
 from crossfade.app.planfile.clients import read_clients
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.contract import read_contract
-from crossfade.app.planfile.deprecation import read_deprecation
+from crossfade.app.planfile.deprecation import check_exemptions, read_deprecation
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
@@ -201,6 +201,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind
     )
     clients = read_clients(top.get("clients"), rule)
+    if phases_field is not None:
+        check_exemptions(phases, rule.client, top.get("deprecation"), phases_field)
     if root.report.problems or name is None or api is None:
         return None
     return Plan(

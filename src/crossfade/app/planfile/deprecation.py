@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from crossfade.app.planfile import quantities
 from crossfade.app.planfile.fields import Field, Section, suggest
-from crossfade.core.plan import Api, Brownout, Deprecation
+from crossfade.core.plan import Api, Brownout, Deprecation, GateKind, Key, Phase
 from crossfade.core.split import BUCKETS
 from crossfade.core.words import duration
 
@@ -48,6 +48,19 @@ def read_deprecation(
         successor=successor or api.v2.path,
         brownouts=brownouts,
     )
+
+
+def check_exemptions(phases: Sequence[Phase], client: Key | None, said: Field | None, field: Field) -> None:
+    """Note where a phase asks that no client is exempt, and none could be; `field` is where the phases stand."""
+    asks = next((p.name for p in phases if any(g.kind is GateKind.NO_EXEMPTED_CLIENTS for g in p.own_gates)), None)
+    lacks = [
+        *(["`assignment: client`, by which they are known"] if client is None else []),
+        *(["`deprecation`, from which they are"] if said is None else []),
+    ]
+    if asks is not None and lacks:
+        field.problem(
+            f"of {asks} ask for `no exempted client left`, and no client is exempt without {' and '.join(lacks)}"
+        )
 
 
 def _brownouts(

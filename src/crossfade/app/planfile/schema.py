@@ -358,6 +358,7 @@ def _gates() -> tuple[str, ...]:
         "rehearsal passed",
         "peak load passed",
         rf"no [vV]1 requests for {_TIME}",
+        "no exempted client left",
         "approved by (a person|[2-9] people)",
     )
 

@@ -51,6 +51,7 @@ start: NAME " on target"i -> on_target
      | "rehearsal passed"i -> rehearsal_passed
      | "peak load passed"i -> peak_load_passed
      | "no v1 requests for "i DURATION -> no_v1_requests
+     | "no exempted client left"i -> no_exempted_clients
      | "approved by a person"i -> approved
      | "approved by "i PEOPLE " people"i -> approved
 PEOPLE: /[0-9]+/
@@ -81,6 +82,7 @@ GATE_FORMS = (
     "rehearsal passed",
     "peak load passed",
     "no v1 requests for 1d",
+    "no exempted client left",
     "approved by a person",
     "approved by 2 people",
 )

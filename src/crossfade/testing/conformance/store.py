@@ -296,7 +296,7 @@ class StoreConformance:
 
     async def test_looks_come_in_order_as_they_were_kept(self, store: Store) -> None:
         """Times to the last bit, odd text and windows included; each rollout has its own."""
-        around = Surroundings(rollback_ready=False, drift="Ünï \x00 \N{SNOWMAN}")
+        around = Surroundings(rollback_ready=False, drift="Ünï \x00 \N{SNOWMAN}", exempted="")
         looks = [
             some_look(0.1 + 0.2, {"n": 1}),
             some_look(1 / 3, tick=None, around=around, unkept="the disk is full"),
