@@ -111,7 +111,7 @@ async def test_the_list_says_who_still_calls_v1_first(world: Any, say: Say) -> N
     text = (await say("clients")).stdout
     assert "acme (claimed)" in text
     assert "2 on V1, 1 silent since, 2 on V2" in text
-    assert "V1 falls silent: unknown: 1 complete days were watched, and 3 are needed" in text
+    assert "V1 falls silent: unknown: complete days watched: 1 of the 3 that it takes" in text
 
 
 async def test_csv_for_spreadsheets_holds_no_formula(world: Any, say: Say) -> None:

@@ -146,6 +146,7 @@ GATES = [
     ("no cascading failures", GateKind.NO_CASCADING_FAILURES, None, 0),
     ("rollback ready", GateKind.ROLLBACK_READY, None, 0),
     ("no V1 requests for 1d", GateKind.NO_V1_REQUESTS, None, DAY),
+    ("V2 share rises continuously", GateKind.SHARE_RISES, None, 0),
     ("approved by a person", GateKind.APPROVED, None, 0),
     ("Approved by 3 people", GateKind.APPROVED, None, 0),
 ]

@@ -45,9 +45,9 @@ def test_the_interval_holds_the_last_move_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("moves", "until", "words"),
     [
-        ([1.0] * 4 + [99.0], 2.5, "unknown: 2 complete days were watched, and 3 are needed"),
-        ([99.0] * 5, 10, "unknown: 0 clients have moved on complete days, and 3 are needed"),
-        ([1.0, 2.0, 99.0], 10, "unknown: 2 clients have moved"),
+        ([1.0] * 4 + [99.0], 2.5, "unknown: complete days watched: 2 of the 3 that it takes"),
+        ([99.0] * 5, 10, "unknown: moves on complete days: 0 of the 3"),
+        ([1.0, 2.0, 99.0], 10, "unknown: moves on complete days: 2 of"),
         ([], 10, "no client has asked for V1's own paths"),
         ([0.0] * 3, 10, "no client has asked for V1's own paths"),
     ],
@@ -67,7 +67,7 @@ def test_moves_in_days_that_nobody_watched_whole_do_not_count() -> None:
     moves = [4.1, 4.2, 4.3, 99.0]
     assert forecast(watched(moves, 10)).at is not None
     found = forecast(watched(moves, 10, dark=(4.5, 4.75)))
-    assert found.sentence.startswith("unknown: 0 clients have moved on complete days")
+    assert found.sentence.startswith("unknown: moves on complete days: 0 of")
 
 
 def test_when_the_last_has_moved_it_says_since_when() -> None:

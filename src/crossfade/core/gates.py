@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crossfade.core.events import PeakLoadRecorded, RehearsalRecorded
 from crossfade.core.observation import Observation
-from crossfade.core.plan import Action, Gate, GateKind, MetricKind, Phase, Plan
+from crossfade.core.plan import DAY, Action, Gate, GateKind, MetricKind, Phase, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.verdict import Verdict, combine
 from crossfade.core.words import duration, moment
@@ -128,6 +128,19 @@ def _no_v1_requests(gate: Gate, look: _Look) -> GateStatus:
     since = look.seen.v1_silent_since
     what = "none" if since is None else f"none since {moment(since)} UTC,"
     return _for_as_long(gate, look, since, what, "V1 is still asked for, or answers in V2's place")
+
+
+def _share_rises(gate: Gate, look: _Look) -> GateStatus:
+    seen = look.seen.adoption
+    if look.blind is not None:
+        return _status(gate, Verdict.BLIND, f"can't be seen: {look.blind}")
+    if seen.last is None or seen.first is None:
+        return _status(gate, Verdict.BLIND, "no whole day (UTC) with requests has been watched yet")
+    fell = "" if seen.fell is None else f"; it fell on {moment(seen.fell * DAY)[:10]}"
+    if seen.run < 2:
+        return _status(gate, Verdict.INCONCLUSIVE, f"{seen.last:.1%} on the latest day; one more is needed{fell}")
+    text = f"from {seen.first:.1%} to {seen.last:.1%} of all requests in {seen.run} days without a fall{fell}"
+    return _status(gate, Verdict.PASS if seen.rises else Verdict.INCONCLUSIVE, text, 0.0 if seen.rises else None)
 
 
 def _no_stuck_breaker(gate: Gate, look: _Look) -> GateStatus:
@@ -253,6 +266,7 @@ _EVALUATE: dict[GateKind, Callable[[Gate, _Look], GateStatus]] = {
     GateKind.NO_STUCK_BREAKER: _no_stuck_breaker,
     GateKind.STABLE: _stable,
     GateKind.NO_V1_REQUESTS: _no_v1_requests,
+    GateKind.SHARE_RISES: _share_rises,
     GateKind.NO_CASCADING_FAILURES: _no_cascading_failures,
     GateKind.ROLLBACK_READY: _rollback_ready,
     GateKind.DRILL_PASSED: _drill_passed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from crossfade.core.evidence.adoption import Adoption
 from crossfade.core.verdict import Verdict
 
 
@@ -101,6 +102,8 @@ class Observation:
     """Nobody has asked for V1's own paths or been answered by V1 since then, and somebody watched."""
     stable_since: float | None = None
     """Since then no guardrail was breached and nothing was blind."""
+    adoption: Adoption = field(default_factory=Adoption)
+    """V2's share of all requests by day, in this attempt."""
     requests_v1: int = 0
     requests_v2: int = 0
     """In this phase, overrides included."""

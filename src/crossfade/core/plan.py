@@ -245,6 +245,8 @@ class GateKind(StrEnum):
     """`stable for 24h`: for that long no guardrail of the plan was breached and nothing was blind."""
     NO_V1_REQUESTS = "no_v1_requests"
     """`no v1 requests for 1d`."""
+    SHARE_RISES = "share_rises"
+    """`v2 share rises continuously`: by complete day, V2's share of all requests has risen and not fallen."""
     NO_CASCADING_FAILURES = "no_cascading_failures"
     """`no cascading failures`: while the dependency failed, V2's own failures stayed on target."""
     ROLLBACK_READY = "rollback_ready"

@@ -28,6 +28,7 @@ _OF_V2 = frozenset(
         GateKind.NO_STUCK_BREAKER,
         GateKind.NO_CASCADING_FAILURES,
         GateKind.DRILL_PASSED,
+        GateKind.SHARE_RISES,
     }
 )
 """Gates that need somebody on V2."""

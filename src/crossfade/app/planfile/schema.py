@@ -359,6 +359,7 @@ def _gates() -> tuple[str, ...]:
         "peak load passed",
         rf"no [vV]1 requests for {_TIME}",
         "no exempted client left",
+        "[vV]2 share rises continuously",
         "approved by (a person|[2-9] people)",
     )
 

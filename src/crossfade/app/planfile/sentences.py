@@ -52,6 +52,7 @@ start: NAME " on target"i -> on_target
      | "peak load passed"i -> peak_load_passed
      | "no v1 requests for "i DURATION -> no_v1_requests
      | "no exempted client left"i -> no_exempted_clients
+     | "v2 share rises continuously"i -> share_rises
      | "approved by a person"i -> approved
      | "approved by "i PEOPLE " people"i -> approved
 PEOPLE: /[0-9]+/
@@ -83,6 +84,7 @@ GATE_FORMS = (
     "peak load passed",
     "no v1 requests for 1d",
     "no exempted client left",
+    "v2 share rises continuously",
     "approved by a person",
     "approved by 2 people",
 )

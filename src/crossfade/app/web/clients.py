@@ -73,7 +73,7 @@ class ClientPage(Said):
 class ClientForecast(Said):
     """When nobody will ask for V1's own paths any more."""
 
-    sentence: str = Field(examples=["unknown: 2 complete days were watched, and 3 are needed"])
+    sentence: str = Field(examples=["unknown: complete days watched: 2 of the 3 that it takes"])
     asking: int
     moved: int
     at: list[float] | None

@@ -56,11 +56,11 @@ def forecast(ledger: Ledger) -> Forecast:
         return Forecast(sentence="no client has asked for V1's own paths", asking=0, moved=0)
     days = ledger.complete_days
     if len(days) < DAYS_MIN:
-        why = f"{len(days)} complete days were watched, and {DAYS_MIN} are needed"
+        why = f"complete days watched: {len(days)} of the {DAYS_MIN} that it takes"
         return Forecast(sentence=f"unknown: {why}", asking=left, moved=len(gone))
     moves, client_days = _exposure(days, asked, gone)
     if moves < MOVES_MIN:
-        why = f"{moves} clients have moved on complete days, and {MOVES_MIN} are needed"
+        why = f"moves on complete days: {moves} of the {MOVES_MIN} that it takes"
         return Forecast(sentence=f"unknown: {why}", asking=left, moved=len(gone))
     low, middle, high = (ledger.until + t * DAY for t in _last_of(left, moves, client_days))
     sentence = f"about {moment(middle)[:10]}, between {moment(low)[:10]} and {moment(high)[:10]} with 80 %"

@@ -84,6 +84,7 @@ def read(plan: Plan, state: EvidenceState, now: float) -> Observation:
         last_tick_at=seen.watched_end,
         no_critical_since=seen.no_critical_since if watched and v2_seen else None,
         v1_silent_since=seen.v1_silent_since if watched else None,
+        adoption=seen.adoption,
         stable_since=seen.stable_since if not any(item.matters for item in look.blind) else None,
         requests_v1=seen.requests_v1,
         requests_v2=seen.requests_v2,

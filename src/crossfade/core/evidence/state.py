@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from crossfade.core.evidence import pace
+from crossfade.core.evidence.adoption import Adoption
 from crossfade.core.evidence.collect import Pool, Regions
 from crossfade.core.evidence.load import Load
 from crossfade.core.evidence.noninferiority import ALTERNATIVES
@@ -238,6 +239,8 @@ def _load_watch(watch: dict[str, Any]) -> Watch:
     plain["gap"] = tuple(watch["gap"]) if watch["gap"] is not None else None
     if "load" in watch:  # kept since drills are known
         plain["load"] = Load(**{**watch["load"], "recent": tuple(watch["load"]["recent"])})
+    if "adoption" in watch:  # kept since its gate is known
+        plain["adoption"] = Adoption(**watch["adoption"])
     plain["v1"], plain["v2"] = Silence(**watch["v1"]), Silence(**watch["v2"])
     plain["facts"] = {name: Fact(**fact) for name, fact in watch["facts"].items()}
     plain["outcomes"] = {name: Told(**told) for name, told in watch["outcomes"].items()}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from crossfade.core.evidence import load
+from crossfade.core.evidence import adoption, load
+from crossfade.core.evidence.adoption import Adoption
 from crossfade.core.evidence.load import Load
 from crossfade.core.evidence.sums import Cell, Tick
 from crossfade.core.observation import Blindness, BreakerReading
@@ -97,6 +98,7 @@ class Watch:
     no_critical_since: float | None = None
     v1_silent_since: float | None = None
     stable_since: float | None = None
+    adoption: Adoption = field(default_factory=Adoption)
     requests_v1: int = 0
     requests_v2: int = 0
     assigned_v1: int = 0
@@ -153,6 +155,13 @@ def see(plan: Plan, watch: Watch, tick: Tick, *, phase: int, in_phase: bool) -> 
     watch = replace(
         watch,
         v1_silent_since=None if _wanted_v1(one, two) else _first(watch.v1_silent_since, tick.start),
+        adoption=adoption.see(
+            watch.adoption,
+            start=tick.start,
+            length=tick.length,
+            v1=one.requests + two.fallbacks,
+            v2=two.requests - two.fallbacks,
+        ),
         no_critical_since=None if two.critical else _first(watch.no_critical_since, tick.start),
         rate_requests=watch.rate_requests * fade + user_v1 + user_v2,
         rate_seconds=watch.rate_seconds * fade + tick.length,
