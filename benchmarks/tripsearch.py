@@ -87,8 +87,9 @@ def main() -> None:
         url = ("--weather", f"http://127.0.0.1:{weather}")
         ports = {
             "V1": (stack.enter_context(serving(worker, folder, "v1")), "/v1/trips/search"),
-            "V2, weather asked each time (default)": (
-                stack.enter_context(serving(worker, folder, "v2", *url)),
+            "V2 (default)": (stack.enter_context(serving(worker, folder, "v2", *url)), "/v2/trips/search"),
+            "V2, `--weather-busy 0`: asked each time": (
+                stack.enter_context(serving(worker, folder, "v2", *url, "--weather-busy", "0")),
                 "/v2/trips/search",
             ),
             f"V2, `{' '.join(KEPT)}`": (

@@ -107,6 +107,13 @@ def v1(host: str, port: int, profile: str, seed: int, **searching: Any) -> None:
     show_default=True,
     help="Seconds it is shown after that while it is asked for anew.",
 )
+@click.option(
+    "--weather-busy",
+    type=click.FloatRange(min=0),
+    default=1000.0,
+    show_default=True,
+    help="Requests/s from which on weather up to 1 s old is shown again; 0: never.",
+)
 @click.option("--weather-connections", type=_COUNT, default=256, show_default=True, help="Questions under way at most.")
 @click.option("--breaker-window", type=_COUNT, default=20, show_default=True, help="Calls looked back at.")
 @click.option("--breaker-minimum-calls", type=_COUNT, default=20, show_default=True, help="Calls before it may open.")
@@ -125,7 +132,7 @@ def v2(host: str, port: int, profile: str, seed: int, **rest: Any) -> None:
         forecast_url(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--weather") from None
-    stale_s, connections = rest.pop("weather_stale"), rest.pop("weather_connections")
+    stale_s, busy, connections = (rest.pop(f"weather_{name}") for name in ("stale", "busy", "connections"))
     breaker = {name.removeprefix("breaker_"): rest.pop(name) for name in list(rest) if name.startswith("breaker_")}
     if breaker["minimum_calls"] > breaker["window"]:
         raise click.BadParameter("is more than --breaker-window", param_hint="--breaker-minimum-calls")
@@ -134,6 +141,7 @@ def v2(host: str, port: int, profile: str, seed: int, **rest: Any) -> None:
         timeout_s=timeout_ms / 1000 if timeout_ms is not None else PROFILES[profile].weather_timeout_s,
         keep_s=keep_s,
         stale_s=stale_s,
+        busy=busy,
         connections=connections,
         window=breaker["window"],
         minimum_calls=breaker["minimum_calls"],

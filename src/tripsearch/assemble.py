@@ -78,6 +78,7 @@ def _guarded(settings: WeatherSettings, session: aiohttp.ClientSession, metrics:
         timeout_s=settings.timeout_s,
         keep_s=settings.keep_s,
         stale_s=settings.stale_s,
+        busy=settings.busy,
         connections=settings.connections,
         counted=metrics.weather,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEADER = b"crossfade-facts"
 
@@ -28,20 +29,8 @@ class Facts:
 
     def header(self) -> bytes:
         """The dictionary, for example `flights=1, hotels=1, weather=ok, cache=miss, db=3.1, weather-breaker=closed`."""
-        parts = []
-        if self.flights is not None:
-            parts.append("flights=1" if self.flights else "flights=0")
-        if self.hotels is not None:
-            parts.append("hotels=1" if self.hotels else "hotels=0")
-        if self.weather is not None:
-            parts.append(f"weather={self.weather}")
-        if self.cache is not None:
-            parts.append(f"cache={self.cache}")
-        if self.database_ms is not None:
-            parts.append(f"db={self.database_ms:.1f}")
-        if self.weather_breaker is not None:
-            parts.append(f"weather-breaker={self.weather_breaker}")
-        return ", ".join(parts).encode("ascii")
+        tenths = None if self.database_ms is None else round(10 * self.database_ms)
+        return _header(self.flights, self.hotels, self.weather, self.cache, tenths, self.weather_breaker)
 
     def server_timing(self, total_ms: float) -> bytes:
         """The value of Server-Timing, durations in milliseconds."""
@@ -53,3 +42,28 @@ class Facts:
         if self.cache is not None:
             parts.append(f'cache;desc="{self.cache}"')
         return ", ".join(parts).encode("ascii")
+
+
+@lru_cache(maxsize=4096)
+def _header(  # noqa: PLR0917 - a key of the cache, called at one place
+    flights: bool | None,
+    hotels: bool | None,
+    weather: str | None,
+    cache: str | None,
+    database_tenths_ms: int | None,
+    weather_breaker: str | None,
+) -> bytes:
+    parts = []
+    if flights is not None:
+        parts.append("flights=1" if flights else "flights=0")
+    if hotels is not None:
+        parts.append("hotels=1" if hotels else "hotels=0")
+    if weather is not None:
+        parts.append(f"weather={weather}")
+    if cache is not None:
+        parts.append(f"cache={cache}")
+    if database_tenths_ms is not None:
+        parts.append(f"db={database_tenths_ms / 10:.1f}")
+    if weather_breaker is not None:
+        parts.append(f"weather-breaker={weather_breaker}")
+    return ", ".join(parts).encode("ascii")

@@ -11,6 +11,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0, 2.5, 5.0)
 
+WEATHER = ("ok", "kept", "stale", "breaker_open", "timeout", "error", "busy", "not_offered")
+"""Outcomes of asking for weather."""
+
 
 class Metrics:
     """Counts of one process; `service` is v1, v2 or weather-provider."""
@@ -33,10 +36,10 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         ).labels(service)
-        self._weather = Counter(
+        weather = Counter(
             "tripsearch_weather_answers", "Weather by outcome", ["service", "outcome"], registry=self._registry
         )
-        self._service = service
+        self._weather = {outcome: weather.labels(service, outcome) for outcome in WEATHER} if service == "v2" else {}
 
     def answered(self, status: int, elapsed_s: float) -> None:
         """One request to the search, or to the provider's forecast."""
@@ -51,8 +54,8 @@ class Metrics:
             self._database.observe(database_ms / 1000)
 
     def weather(self, outcome: str) -> None:
-        """One answer's weather: ok, kept, stale, breaker_open, timeout, error, busy or not_offered."""
-        self._weather.labels(self._service, outcome).inc()
+        """One answer's weather: one of `WEATHER`."""
+        self._weather[outcome].inc()
 
     def watch(self, breaker: CircuitBreaker) -> None:
         """Show this breaker too."""

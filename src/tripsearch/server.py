@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -112,6 +113,8 @@ async def _serve(service: str, listener: socket.socket, opening: Opening) -> Non
             )
         )
         serving.append((application, server))
+        gc.collect()
+        gc.freeze()  # what was made by now stays; looking through it again and again costs answers
         host, port = listener.getsockname()[:2]
         _log.info("%s serves on %s:%s", service, host, port, extra={"host": host, "port": port})
         await server.serve(sockets=[listener])

@@ -46,6 +46,8 @@ class WeatherSettings:
     """Good weather is shown again for so long without asking."""
     stale_s: float = 0.0
     """And for so long after that, while it is asked for anew in the background."""
+    busy: float = 1000.0
+    """Requests a second from which on good weather a second old at most is shown again; 0: never."""
     connections: int = 256
     """Questions under way; a hang must not take all of the process. The breaker opens long before they are full."""
     window: int = 20

@@ -25,7 +25,9 @@ class V2:
         """Flights, hotels and weather. Raises ProblemError 503 when flights or hotels can't be had."""
         begun = seconds()
         pending = self._trips.begin(search)  # runs while weather is asked
-        weather = await self._weather.on(search.destination, search.date, facts)
+        weather = self._weather.kept(search.destination, search.date, facts)
+        if weather is None:
+            weather = await self._weather.asked(search.destination, search.date, facts)
         facts.weather_ms = (seconds() - begun) * 1000
         facts.weather_breaker = self._weather.breaker.state.value
         shared = await self._trips.finish(pending, facts)

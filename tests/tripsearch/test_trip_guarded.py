@@ -58,7 +58,8 @@ class Rig:
 
     async def ask(self, place: Airport = LAX) -> Any:
         facts = Facts()
-        answer = orjson.loads(await self.weather.on(place, DAY, facts))
+        body = self.weather.kept(place, DAY, facts)
+        answer = orjson.loads(await self.weather.asked(place, DAY, facts) if body is None else body)
         assert facts.weather == ("ok" if answer["status"] == "ok" else "fallback")
         return answer.get("wind_kmh", answer.get("reason"))
 
@@ -112,6 +113,26 @@ async def test_what_cannot_be_had_anew_stays_and_opens_the_breaker_then_its_time
 async def test_without_keeping_every_question_is_asked() -> None:
     rig = Rig(keep_s=0.0, stale_s=0.0)
     assert [await rig.ask(), await rig.ask()] == [1.0, 2.0]
+
+
+async def test_while_many_ask_what_is_a_second_old_at_most_is_shown_and_an_outage_behind_it_is_found() -> None:
+    rig = Rig(keep_s=0.0, stale_s=0.0, busy=100.0)
+
+    async def at(now: float, asked: int) -> list[Any]:
+        rig.now = now
+        return [await rig.ask() for _ in range(asked)]
+
+    assert await at(0.0, 9) == [1, 2, 3, 4, 5, 6, 7, 8, 9], "fewer than 100/s: each asks"
+    assert await at(0.0, 3) == [9, 9, 9]
+    assert await at(0.1, 2) == [9, 9], "over the last tenth there were as many"
+    assert rig.outcomes[9:] == ["kept"] * 5
+    assert await at(0.5, 2) == [10, 11], "then there were not"
+    assert await at(5.0, 9) == [12, 13, 14, 15, 16, 17, 18, 19, 20]
+    rig.provider.fails = True
+    assert await at(5.05, 1) == [20]
+    assert await at(5.9, 20) == ["error"] * 2 + ["breaker_open"] * 7 + [20] * 11, "until it is busy again"
+    assert rig.outcomes[-1] == "stale"
+    assert await at(7.0, 20) == ["breaker_open"] * 20, "a second is over"
 
 
 async def test_who_finds_no_place_is_answered_at_once_and_does_not_count() -> None:

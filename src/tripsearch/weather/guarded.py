@@ -20,6 +20,11 @@ _UNAVAILABLE: Final = {
     "busy": b'{"status":"unavailable","reason":"busy"}',
 }
 
+BUSY_KEEP_S: Final = 1.0
+"""How old weather may be that is shown because so many ask; from half of it on it is asked for anew meanwhile."""
+_BUSY_OVER_S: Final = 0.1
+"""Time over which requests are counted."""
+
 _Key = tuple[str, date]
 
 
@@ -46,45 +51,69 @@ class GuardedWeather:
         timeout_s: float,
         keep_s: float,
         stale_s: float,
+        busy: float = 0.0,
         connections: int,
         counted: Callable[[str], None],
         clock: Callable[[], float] = seconds,
     ) -> None:
         """A good answer is shown again for `keep_s` seconds, and for `stale_s` more while it is asked for anew.
 
-        0 for both asks every time. No more than `connections` questions are under way; `counted` is told each outcome.
+        0 for both asks every time, but where `busy` requests a second come (0: however many): they are shown what is
+        a second old at most. No more than `connections` questions are under way; `counted` is told each outcome.
         """
         self._client = client
         self._timeout_s = timeout_s
         self._counted = counted
-        self._keep_s = keep_s
+        self._keep_s, self._shown_s = keep_s, keep_s + stale_s
+        self._busy = busy
+        self._came, self._since, self._rate = 0, clock(), 0.0
+        longest_s = max(self._shown_s, BUSY_KEEP_S if busy else 0.0)
         self._kept: Cache[_Key, tuple[float, bytes]] = Cache(
-            size=4096 if keep_s + stale_s > 0 else 0, ttl_s=keep_s + stale_s, clock=clock
+            size=4096 if longest_s > 0 else 0, ttl_s=longest_s, clock=clock
         )
         self._free = connections
         self._clock = clock
         self.breaker = breaker
 
-    async def on(self, place: Airport, day: date, facts: Facts) -> bytes:
-        """The `weather` of an answer as bytes of JSON; fills the facts."""
-        key = (place.iata, day)
-        kept = self._kept.get(key)
+    def kept(self, place: Airport, day: date, facts: Facts) -> bytes | None:
+        """The `weather` of an answer as bytes of JSON where it is there already, else None; fills the facts."""
+        key, now = (place.iata, day), self._clock()
+        keep_s, shown_s = self._keep_s, self._shown_s
+        if self._is_busy(now):
+            keep_s, shown_s = max(keep_s, BUSY_KEEP_S / 2), max(shown_s, BUSY_KEEP_S)
+        kept = self._kept.get(key) if shown_s else None
         if kept is None:
-            outcome, body = await self._ask(place, day)
-            if outcome == "ok":
-                self._kept.put(key, (self._clock(), body))
-        else:
-            made_at, body = kept
-            outcome = "kept" if self._clock() - made_at < self._keep_s else "stale"
-            if outcome == "stale":
-                self._kept.load(key, lambda: self._anew(place, day))
-        facts.weather = "ok" if outcome in ("ok", "kept", "stale") else "fallback"
+            return None
+        age_s = now - kept[0]
+        if age_s >= shown_s:
+            return None
+        if age_s >= keep_s:
+            self._kept.load(key, lambda: self._anew(place, day))
+        facts.weather = "ok"
+        self._counted("kept" if age_s < keep_s else "stale")
+        return kept[1]
+
+    async def asked(self, place: Airport, day: date, facts: Facts) -> bytes:
+        """The same, asked for now."""
+        outcome, body = await self._ask(place, day)
+        if outcome == "ok":
+            self._kept.put((place.iata, day), (self._clock(), body))
+        facts.weather = "ok" if outcome == "ok" else "fallback"
         self._counted(outcome)
         return body
 
     async def close(self) -> None:
         """End what is asked anew in the background."""
         await self._kept.close()
+
+    def _is_busy(self, now: float) -> bool:
+        """Count a request; tell whether as many come as make it busy."""
+        if not self._busy:
+            return False
+        if now - self._since >= _BUSY_OVER_S:
+            self._rate, self._came, self._since = self._came / (now - self._since), 0, now
+        self._came += 1
+        return self._rate >= self._busy or self._came >= self._busy * _BUSY_OVER_S
 
     async def _anew(self, place: Airport, day: date) -> tuple[float, bytes]:
         """Through the breaker like every question, so that it finds out about an outage behind what is kept."""
