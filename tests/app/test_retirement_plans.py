@@ -72,3 +72,18 @@ def test_it_replaces_no_file_and_goes_nowhere_else(plan: Path, tmp_path: Path) -
         write_resurrection(plan, None)
     with pytest.raises(UsageError, match="not beside"):
         write_resurrection(plan, tmp_path / "elsewhere" / "plan.yaml")
+
+
+def test_a_plan_may_want_v1_archived_first(plan: Path) -> None:
+    plan.write_text(plan.read_text().replace("then: retire v1", "then: Archive and retire V1"))
+    found = load_plan(plan)
+    assert (found.retires, [phase.archives for phase in found.phases]) == (True, [False, True])
+
+
+def test_nobody_is_exempt_from_a_v1_that_comes_back(plan: Path) -> None:
+    text = plan.read_text().replace("approved by 2 people", "approved by 2 people, No exempted client left")
+    only = text.replace("soak: 1w}", "soak: 1w, promote when: [no exempted client left]}")
+    plan.write_text(only.replace("assignment: {", "assignment: {client: header X-Client-Id, "))
+    assert [gate.text for gate in load_plan(plan).phases[0].own_gates] == ["no exempted client left"]
+    written = load_plan(write_resurrection(plan, None).path)
+    assert [len(phase.own_gates) for phase in written.phases] == [0, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -95,7 +96,12 @@ def test_a_retired_v1_is_gone_for_good(site: Site) -> None:
         until("all gates have passed", lambda: site.status()["state"] == "completed")
         hint = "no rollback undoes: crossfade retire trips-v2"
         until("the next look says what is left", lambda: hint in site.status()["decision"]["reason"])
-        site.verb("retire", "--confirm", "trips-v2", "--reason", "nobody asks")
+        archived = ("--archive-to", str(site.folder / "attic"), "--build", "trips@1")
+        failed = site.verb("retire", "--confirm", "trips-v2", "--archive", "false", *archived, code=1)
+        assert "false ended with 1; nothing was retired" in failed
+        assert site.status()["state"] == "completed"
+        site.verb("retire", "--confirm", "trips-v2", "--reason", "nobody asks", "--archive", "true", *archived)
+        manifest = (site.folder / "attic" / "manifest.json").read_bytes()
         for method in METHODS:
             for target in V1S:
                 gone(site, method, target)
@@ -112,6 +118,8 @@ def test_a_retired_v1_is_gone_for_good(site: Site) -> None:
     assert clients.counts["v1"] == 0
     kinds = [event["kind"] for event in site.events()]
     assert kinds[-3:] == ["RetirementStarted", "SplitApplied", "V1Retired"]
+    assert site.events()[-3]["data"]["archive"] == hashlib.sha256(manifest).hexdigest()
+    assert set(json.loads(manifest)["files"]) == {"plan.json", "plan.yaml", "events.jsonl", "report.json"}
     before = site.proxy_pid()
     os.kill(before, signal.SIGKILL)
     until("the proxy is back", lambda: site.proxy_pid() != before and alive(site.proxy_pid()))

@@ -270,3 +270,14 @@ async def test_a_switch_thrown_in_the_middle_takes_the_retirement_back() -> None
     world.proxy.between = _at_once
     await live_on(world, controller, 2, 0.0)
     assert (controller.rollout.state, world.share, retired(world)) == (State.ROLLED_BACK, 0, (False, False))
+
+
+async def test_a_plan_that_wants_v1_archived_retires_it_only_with_an_archive() -> None:
+    last = replace(RETIRES.phases[-1], archives=True)
+    world = Retiring(plan=replace(RETIRES, phases=(*RETIRES.phases[:-1], last)))
+    controller = await completed(world)
+    with pytest.raises(ConflictError, match="wants V1 archived first: crossfade retire --archive"):
+        await controller.retire("ada", "")
+    assert (controller.rollout.state, retired(world)) == (State.COMPLETED, (False, False))
+    await controller.retire("ada", "", archive="9f" * 32)
+    assert (await world.store.events("trips"))[-3].data["archive"] == "9f" * 32

@@ -536,11 +536,22 @@ def brownout_stop(rollout: str | None, state: Path, output: str, reason: str, br
 @_OUTPUT
 @_REASON
 @click.option("--confirm", required=True, metavar="NAME", help="The rollout's name once more: it is for good.")
-def retire(rollout: str | None, state: Path, output: str, reason: str, confirm: str) -> None:
+@click.option(
+    "--archive",
+    multiple=True,
+    metavar="PROGRAM [--archive ARG]...",
+    help="Archive V1 first: a program, and each of its arguments; the manifest's path is the last. It must end with 0.",
+)
+@click.option("--archive-within", default="10m", show_default=True, metavar="DURATION", help="How long it may take.")
+@click.option(
+    "--archive-to", type=click.Path(path_type=Path), help="Folder for manifest and files; default: NAME-archive."
+)
+@click.option("--build", default="", metavar="ID", help="What V1's build is called, for the manifest.")
+def retire(rollout: str | None, state: Path, output: str, reason: str, confirm: str, **archive: Any) -> None:
     """Take V1 out of the proxy, for good: the one step that no rollback undoes."""
     from crossfade.app import commands
 
-    commands.retire(rollout, state, output, reason, confirm)
+    commands.retire(rollout, state, output, reason, confirm, **archive)
 
 
 @main.command()

@@ -134,12 +134,49 @@ def _drilled(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def retire(rollout: str | None, state: Path, output: str, reason: str, confirm: str) -> None:
-    """Retire V1; UsageError where what was typed to confirm it is not the rollout's name."""
-    name = client_of(rollout, state).get("")["rollout"]
+def retire(
+    rollout: str | None,
+    state: Path,
+    output: str,
+    reason: str,
+    confirm: str,
+    *,
+    archive: tuple[str, ...] = (),
+    archive_within: str = "10m",
+    archive_to: Path | None = None,
+    build: str = "",
+) -> None:
+    """Retire V1, after it was archived where that is asked for.
+
+    Raises UsageError where what was typed to confirm it is not the rollout's name, and what an archive raises.
+    """
+    client = client_of(rollout, state)
+    now = client.get("")
+    name = now["rollout"]
     if confirm != name:
         raise UsageError(f"no rollback undoes it: to retire V1 of {name}, say --confirm {name}, not {confirm!r}")
-    verb("retire", rollout, state, output, reason)
+    if not archive and (archive_to is not None or build):
+        raise UsageError("--archive-to and --build go with --archive PROGRAM")
+    digest = None
+    if archive:
+        if now["state"] != "completed":
+            raise ConflictError(f"cannot retire a rollout that is {now['state']}; it must be completed")
+        plan = None if elsewhere(rollout) else Path(read_control(find_folder(state, rollout)).plan)
+        folder = (archive_to or Path(f"{name}-archive")).absolute()
+        digest = _archived(client, folder, plan, build, (archive, archive_within))
+    verb("retire", rollout, state, output, reason, archive=digest)
+
+
+def _archived(client: Client, folder: Path, plan: Path | None, build: str, hook: tuple[tuple[str, ...], str]) -> str:
+    """Write the archive and have it taken away by `hook`, a program and its limit; return its manifest's digest."""
+    from crossfade.adapters.system import SystemClock
+    from crossfade.app import farewell
+    from crossfade.app.terminal.wait import seconds
+
+    argv, limit_s = hook[0], seconds(hook[1])
+    manifest = farewell.write_manifest(client, folder, plan=plan, build=build, made_at=SystemClock().now())
+    farewell.run_hook(argv, manifest, limit_s)
+    return farewell.digest_of(manifest)
 
 
 def resurrect(plan: Path, output: str, to: Path | None) -> None:

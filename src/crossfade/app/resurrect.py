@@ -12,6 +12,8 @@ from crossfade.errors import UsageError
 
 _LEFT_OUT = ("deprecation", "contract")
 """Speak of the V1 that goes, and of differences in the other direction."""
+_WITH_DEPRECATION = frozenset({"no exempted client left"})
+"""Gates that make no sense without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +64,7 @@ def _turn_round(root: yaml.MappingNode, name: str) -> None:
     versions["v1"].value, versions["v2"].value = "v2", "v1"
     for phase in held["phases"].value:
         phase.value = [(key, value) for key, value in phase.value if key.value != "then"]
+        for key, gates in phase.value:
+            if key.value == "promote when":
+                gates.value = [gate for gate in gates.value if gate.value.lower() not in _WITH_DEPRECATION]
+        phase.value = [(key, value) for key, value in phase.value if key.value != "promote when" or value.value]

@@ -249,6 +249,8 @@ class RetirementStarted(Event):
     reason: str
     shown: str
     """The checklist as it was then."""
+    archive: str = ""
+    """SHA-256 of the manifest of what was kept of V1 before; empty where nothing was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

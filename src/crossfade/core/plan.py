@@ -312,6 +312,12 @@ class Phase:
     drill: DrillStep | None = None
     retires: bool = False
     """Whether V1 may be retired once its gates have passed; of the last phase only."""
+    archives: bool = False
+    """Whether it may be only after it was archived."""
+
+    def __post_init__(self) -> None:
+        if self.archives and not self.retires:
+            raise ValueError(f"V1 is archived before it is retired, and phase {self.name} doesn't retire it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -941,11 +941,12 @@ class Controller:
             return self.rollout
 
     @_traced
-    async def retire(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:
+    async def retire(self, by: str, reason: str, *, archive: str = "", revision: int | None = None) -> Rollout:
         """Take V1 out of the proxy: the one step that no rollback undoes. Returns once every node has confirmed.
 
         Raises ConflictError, and changes nothing, where the plan doesn't say so, the rollout is not completed, or a
-        gate of its last phase does not pass now. What the proxy did not confirm stands, and is set as soon as it
+        gate of its last phase does not pass now; `archive` is the digest of what was kept of V1, which a plan may ask
+        for. What the proxy did not confirm stands, and is set as soon as it
         answers: ProxyError or UnreachableError.
         """
         async with self._acting:
@@ -954,9 +955,11 @@ class Controller:
             if not self.plan.retires:
                 raise ConflictError("the plan doesn't say so: its last phase has no `then: retire v1`")
             self._must_allow(e.RetirementStarted)
+            if self.plan.phases[-1].archives and not archive:
+                raise ConflictError("the plan wants V1 archived first: crossfade retire --archive PROGRAM does both")
             before, now = self._rollbacks, self._now()
             shown = await self._shown_for_retirement(now)
-            await self._journal.record(e.RetirementStarted(at=now, by=by, reason=reason, shown=shown))
+            await self._journal.record(e.RetirementStarted(at=now, by=by, reason=reason, shown=shown, archive=archive))
             if self._rollbacks == before:
                 await self._assert_wanted()
             return self.rollout

@@ -70,6 +70,7 @@ UNATTENDED_KEYS = ("after", "then")
 _ADDED = {
     "drill": None,
     "retires": False,
+    "archives": False,
     "load": None,
     "contract": None,
     "mirror": None,

@@ -18,6 +18,7 @@ _DRILL_EXAMPLE = "{after: 1d, within: 60s}"
 _EXAMPLE = "{name: canary, split: 5%, soak: 1w}"
 DEFAULT_MARGIN = 1.25
 RETIRE = "retire v1"
+ARCHIVE = f"archive and {RETIRE}"
 _WANTED = {GateKind.NO_V1_REQUESTS: "no v1 requests for 1d", GateKind.APPROVED: "approved by a person"}
 """Gates of a phase after which V1 may be retired, each with an example."""
 _ROOM = 0.25
@@ -50,7 +51,7 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
     gates = inherit(context.inherited, own)
     soak = _soak(section, gates, context, own)
     drill = _drill(section, aimed, soak)
-    retires = _then(section)
+    then = _then(section)
     for gate in own:
         context.given_by.setdefault(gate.text, name or "?")
     context.inherited = gates
@@ -67,7 +68,8 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
         own_gates=own,
         margin=margin,
         drill=drill,
-        retires=retires,
+        retires=then is not None,
+        archives=then == ARCHIVE,
     )
 
 
@@ -234,16 +236,19 @@ def _drill(section: Section, split: Split | None, soak: float | None) -> DrillSt
     return DrillStep(after_s=after, within_s=within, v1_capacity=capacity)
 
 
-def _then(section: Section) -> bool:
-    """Tell whether V1 may be retired after this phase."""
+def _then(section: Section) -> str | None:
+    """Return what may be done after this phase; None where nothing."""
     value = section.get("then")
     text = value.text() if value else None
     if value is None or text is None:
-        return False
-    if " ".join(text.lower().split()) != RETIRE:
-        value.problem(f"{text!r} is nothing that can follow a phase; write `then: {RETIRE}`, or leave it out")
-        return False
-    return True
+        return None
+    said = " ".join(text.lower().split())
+    if said not in {RETIRE, ARCHIVE}:
+        value.problem(
+            f"{text!r} is nothing that can follow a phase; write `then: {RETIRE}` or `then: {ARCHIVE}`, or leave it out"
+        )
+        return None
+    return said
 
 
 def _check_retirement(phases: list[tuple[Phase, Section]]) -> None:

@@ -208,7 +208,10 @@ def _phase() -> dict[str, Any]:
                 "minItems": 1,
                 "items": _text("|".join(_gates()), "Condition to leave the phase.", GATE_FORMS),
             },
-            "then": {"enum": ["retire v1"], "description": "Of the last phase: V1 may be retired after it."},
+            "then": {
+                "enum": ["retire v1", "archive and retire v1"],
+                "description": "Of the last phase: V1 may be retired after it.",
+            },
         },
         ["name", "split"],
     )

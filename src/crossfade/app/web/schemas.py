@@ -43,6 +43,13 @@ class AskRetry(Ask):
     """Where to start again; null: in the phase that was rolled back."""
 
 
+class AskRetire(Ask):
+    """A retirement may name what was kept of V1."""
+
+    archive: str = Field(default="", pattern="^([0-9a-f]{64})?$", examples=["9f86d081" * 8])
+    """SHA-256 of the archive's manifest; a plan that says `then: archive and retire v1` wants it."""
+
+
 class AskStopBrownout(Ask):
     """A brownout to be stopped."""
 

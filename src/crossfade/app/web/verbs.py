@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from crossfade.app.web.access import Caller
 from crossfade.app.web.problems import note
-from crossfade.app.web.schemas import Ask, AskRehearse, AskRetry, AskStopBrownout, Status
+from crossfade.app.web.schemas import Ask, AskRehearse, AskRetire, AskRetry, AskStopBrownout, Status
 from crossfade.app.web.served import Named, Needs, Served
 from crossfade.core.access import Role
 from crossfade.core.rehearsal.report import Report, from_data
@@ -111,7 +111,8 @@ VERBS: tuple[Verb, ...] = (
         Role.ADMIN,
         "Take V1 out of the proxy for good, where the plan says `then: retire v1` and every gate of its last phase "
         "passes. The one step that no rollback undoes.",
-        lambda c, ask, who, at: c.retire(who.by, ask.reason, revision=at),
+        lambda c, ask, who, at: c.retire(who.by, ask.reason, archive=ask.archive, revision=at),
+        AskRetire,
     ),
     Verb(
         "abort",
