@@ -14,6 +14,7 @@ from crossfade.core.access import Act, Token
 from crossfade.core.brownout import Absence
 from crossfade.core.clients.register import Registered
 from crossfade.core.decide import Decision
+from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.look import KeptLook, KeptTick
 from crossfade.core.notices import Notice
@@ -108,6 +109,14 @@ class Proxy(Protocol):
 
         Retiring V1 is done as a raise is. Once a node has confirmed it, no state brings V1 back there:
         ProxyRefusedError, and nothing is changed.
+        """
+
+    async def enrol(self, cohorts: Mapping[int, str]) -> None:
+        """Have users in other cohorts than the plan says: the cohort (empty: none) by `split.user_hash`, all of them.
+
+        Holds for all requests at once, and after a restart of the proxy too; before `start` it is remembered only.
+        Split and kill are not touched. Raises ProxyRefusedError for a cohort that the plan lacks, ProxyError or
+        ProxyUnreachableError where it could not be set; it is remembered all the same, and set at the next start.
         """
 
     async def observe(self) -> Sequence[NodeState]:
@@ -246,7 +255,7 @@ class Record:
     """One piece of what is kept of a rollout, in the store's own form."""
 
     kind: str
-    """events | ticks | evidence | looks | decisions | notices | register | ledger"""
+    """events | ticks | evidence | looks | decisions | notices | register | ledger | enrolments"""
     fields: Mapping[str, str | int | float | bytes | None]
 
 
@@ -314,6 +323,14 @@ class Store(Protocol):
         self, rollout: str, entries: Sequence[Registered], gone: Sequence[str] = (), *, generation: int = 0
     ) -> None:
         """Keep entries in the place of those of the same clients, and forget those of `gone`, all or none."""
+
+    async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
+        """Return who has joined a cohort or left one, by the user's hash, in their order."""
+
+    async def save_enrolments(
+        self, rollout: str, kept: Sequence[Enrolment], forgotten: Sequence[int] = (), *, generation: int = 0
+    ) -> None:
+        """Keep enrolments in the place of those of the same users, and forget users, all or none."""
 
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act; None where nobody ever could. Who may ask for it when: see `engine.lease`."""

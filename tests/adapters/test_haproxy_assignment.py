@@ -14,7 +14,7 @@ from tests.adapters.haproxy_origin import ADDRESS, COOKIE, HEADER, Answer, Clien
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback
 from crossfade.adapters.system import SystemClock
 from crossfade.core.plan import Key, Plan
-from crossfade.core.split import Split, assign
+from crossfade.core.split import Split, assign, user_hash
 from crossfade.ports import REQUEST_LINE, ProxyState
 
 SECRET = "p$ss\"w\\ord'#1"
@@ -191,13 +191,25 @@ async def test_cohorts_have_their_own_share(full_world: World) -> None:
     assert state.split.cohorts == {"internal": 10_000}
 
 
-async def test_cohorts_are_replaced_at_once(full_world: World) -> None:
-    """New members count from the next request on, and after a restart."""
+async def test_who_joins_or_leaves_a_cohort_does_so_at_once(full_world: World) -> None:
+    """From the next request on, on the same connection; the line tells the cohort that was met."""
     await full_world.split(0, beta=10_000)
-    await full_world.proxy.set_cohorts({"beta": frozenset({"new one", *(f"n{i}" for i in range(1000))})})
+    salt = full_world.plan.assignment.salt
+    joined = {user_hash(user, salt): "beta" for user in ("new one", *(f"n{i}" for i in range(1000)))}
     client = Client(full_world.port)
-    for user, version in (("new one", "v2"), ("n999", "v2"), ("b1", "v1"), ("ann", "v1")):
-        assert (await client.get("/search", ("X-User-Id", user))).version == version
+
+    async def versions() -> list[str | None]:
+        users = ("new one", "n999", "b1", "ann", "stranger")
+        return [(await client.get("/search", ("X-User-Id", user))).version for user in users]
+
+    assert await versions() == ["v1", "v1", "v2", "v1", "v1"]
+    await full_world.proxy.enrol({**joined, user_hash("b1", salt): ""})
+    assert await versions() == ["v2", "v2", "v1", "v1", "v1"]
+    await full_world.proxy.enrol({})
+    assert await versions() == ["v1", "v1", "v2", "v1", "v1"]
+    lines = [line.split(",") for line in await full_world.sink.wait_for(15)]
+    met = [(line[2], line[6]) for line in lines[5:8]]
+    assert met == [("v2", "beta"), ("v2", "beta"), ("v1", "-")]
 
 
 async def _override(world: World, version: str, *secret: str, user: str = "someone") -> Answer:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.adapters.haproxy_origin import make_plan
 
 from crossfade.adapters.haproxy.process import find_binary
-from crossfade.adapters.haproxy.render import INT_MAP, Tuning, cohort_entries, render, roots, user_hash
+from crossfade.adapters.haproxy.render import INT_MAP, Tuning, cohort_entries, render, roots
 from crossfade.adapters.haproxy.state import (
     Maps,
     decode,
@@ -27,8 +27,8 @@ from crossfade.adapters.haproxy.state import (
     share_keys,
     steps,
 )
-from crossfade.core.plan import Api, Key, KeySource, Plan, Upstream
-from crossfade.core.split import Split
+from crossfade.core.plan import Api, AssignmentRule, Key, KeySource, Plan, Upstream
+from crossfade.core.split import Split, user_hash
 from crossfade.errors import ProxyRefusedError, ReadBackError
 from crossfade.ports import ProxyState
 
@@ -119,8 +119,10 @@ def test_another_plan_has_another_digest() -> None:
 
 
 def test_a_member_of_several_cohorts_is_in_the_first() -> None:
-    made = cohort_entries({"a": frozenset({"x", "y z"}), "b": frozenset({"x", ""})}, salt=2**64 - 1)
-    assert made == [(str(user_hash("x", 2**64 - 1)), "split.a"), (str(user_hash("y z", 2**64 - 1)), "split.a")]
+    rule = AssignmentRule(user=(), salt=2**64 - 1, cohorts={"a": frozenset({"x", "y z"}), "b": frozenset({"x", ""})})
+    x, y, new = (user_hash(user, rule.salt) for user in ("x", "y z", "new"))
+    assert cohort_entries(rule, {}) == [(str(x), "split.a"), (str(y), "split.a")]
+    assert cohort_entries(rule, {x: "", new: "b"}) == [(str(y), "split.a"), (str(new), "split.b")]
 
 
 def test_the_secret_does_not_show(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class Asked:
 async def asked(folder: Path, exposure: Exposure | None = None) -> AsyncIterator[Asked]:
     """Give a client of an API whose rollout has just begun."""
     clock, store, telemetry, wall = ManualClock(), MemoryStore(), FakeTelemetry(), ManualClock()
-    proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
+    proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts), rule=PLAN.assignment)
     await store.open()
     parts = Parts(store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
     controller = Controller(PLAN, parts)

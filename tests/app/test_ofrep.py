@@ -40,8 +40,7 @@ def context(user: object) -> dict[str, Any]:
 
 def expected(api: Asked, user: str) -> str:
     """Return the version by the state that the proxy has."""
-    state, cohort = api.proxy.memory, PLAN.assignment.cohort_of(user)
-    return assign(user, salt=PLAN.assignment.salt, split=state.split, cohort=cohort, killed=state.killed).version.value
+    return api.proxy.version_of(user).value
 
 
 async def test_every_user_is_told_what_the_proxy_does_through_a_promotion_and_a_rollback(api: Asked) -> None:

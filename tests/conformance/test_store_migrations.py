@@ -100,8 +100,8 @@ async def test_an_upgraded_database_has_the_schema_and_nothing_else(released: st
 async def test_a_database_of_schema_2_from_before_migrations_is_upgraded(url: str, opened: Any) -> None:
     store = await opened(url)
     number = "update crossfade_meta set value = '2'"
-    later = ("crossfade_version", "crossfade_leases", "crossfade_notices", "crossfade_register", "crossfade_ledger")
-    await _run(store, _write(*(f"drop table {name}" for name in later), number))
+    later = ("version", "leases", "notices", "register", "ledger", "enrolments")
+    await _run(store, _write(*(f"drop table crossfade_{name}" for name in later), number))
     await store.close()
     await store.open()
     assert await _run(store, _differences) == []

@@ -42,6 +42,7 @@ SAMPLES: dict[type[e.Event], e.Event] = {
         e.V1Retired(at=13.2),
         e.BrownoutStarted(at=13.3, name="first", until=20, share=1000),
         e.BrownoutEnded(at=13.4, name="first", reason="r"),
+        e.EnrolmentsChanged(at=13.5, cohort="beta", joined=2, left=0, by="p"),
         e.AlertRaised(at=14, key="k", sentence="s"),
         e.AlertCleared(at=15, key="k", sentence="s"),
         e.DriftFound(at=16, node="n", detail="d"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from crossfade.core.enrolment import Members
 from crossfade.core.evidence.sums import Arm, Cell, Tick, merge_ticks
 from crossfade.core.plan import DAY, MetricKind, Plan
 from crossfade.core.split import Split, assign
@@ -79,20 +80,30 @@ class PostedOutcomes:
         """Let go; nothing is held open."""
 
     def take(
-        self, posted: Sequence[Posted], *, split: Split, killed: bool, phase_since: float, now: float
+        self,
+        posted: Sequence[Posted],
+        *,
+        split: Split,
+        killed: bool,
+        phase_since: float,
+        now: float,
+        members: Members | None = None,
     ) -> Counter[Fate]:
         """Count outcomes for the versions that their users are on; return what became of them.
 
-        split, killed: the assignment in force, since `phase_since`. Raises StoreError where the units can't be kept;
+        split, killed: the assignment in force, since `phase_since`; of users who joined or left a cohort (`members`;
+        None: nobody did), since they did. Raises StoreError where the units can't be kept;
         nothing is taken then, and all of it may be posted again.
         """
+        members = members or Members(self._plan.assignment)
         fates: Counter[Fate] = Counter(dict.fromkeys(Fate, 0))
         taken: list[tuple[int, bytes, Posted]] = []
         fresh: set[bytes] = set()
         for one in posted:
             at = now if one.at is None else min(one.at, now)
             day, today = int(at // DAY), int(now // DAY)
-            if at < phase_since or day <= today - DAYS_KEPT:
+            own = members.enrolment_of(one.user)
+            if at < max(phase_since, phase_since if own is None else own.at) or day <= today - DAYS_KEPT:
                 fates[Fate.OUTDATED] += 1
                 continue
             unit, known = self._hash(one.outcome, str(day), one.user), self._units(day)
@@ -109,7 +120,7 @@ class PostedOutcomes:
         self._keep([(day, unit) for day, unit, _ in taken], today=int(now // DAY))
         for _, _, one in taken:
             if one.outcome:
-                self._count(one, split=split, killed=killed, now=now)
+                self._count(one, members.cohort_of(one.user), split=split, killed=killed, now=now)
         return fates
 
     def add_to(self, tick: Tick) -> Tick:
@@ -123,10 +134,8 @@ class PostedOutcomes:
             tick = merge_ticks(tick, Tick(number=tick.number, start=tick.start, length=tick.length, cells=cells))
         return tick
 
-    def _count(self, one: Posted, *, split: Split, killed: bool, now: float) -> None:
-        rule = self._plan.assignment
-        cohort = rule.cohort_of(one.user)
-        version = assign(one.user, salt=rule.salt, split=split, cohort=cohort, killed=killed).version
+    def _count(self, one: Posted, cohort: str | None, *, split: Split, killed: bool, now: float) -> None:
+        version = assign(one.user, salt=self._plan.assignment.salt, split=split, cohort=cohort, killed=killed).version
         number = int((now if one.at is None else one.at) // self._tick_s)
         if number <= self._closed:
             number = max(int(now // self._tick_s), self._closed + 1)

@@ -607,6 +607,48 @@ def notify_test(plan: Path, rule: str | None, allow_private_webhooks: str, outpu
     run_test(plan, rule, allow_private_webhooks, output)
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@_ROLLOUT
+@click.option("--cohort", required=True, help="Which, of the plan's.")
+@_REASON
+@_STATE
+@_URL
+@_OUTPUT
+def enrol(file: Path, rollout: str | None, cohort: str, reason: str, state: Path, output: str) -> None:
+    """Have the users in FILE join a cohort: KEY or KEY,TIME OF CONSENT a line; all of them, or nobody."""
+    from crossfade.app import commands
+
+    commands.enrol(file, cohort, rollout=rollout, state=state, output=output, reason=reason)
+
+
+@main.command()
+@click.argument("users", nargs=-1, required=True, metavar="USER...")
+@options.ROLLOUT_NAMED
+@_REASON
+@_STATE
+@_URL
+@_OUTPUT
+def leave(users: tuple[str, ...], rollout: str | None, reason: str, state: Path, output: str) -> None:
+    """Have each USER leave their cohort: at once they are as everyone else."""
+    from crossfade.app import commands
+
+    commands.leave(users, rollout, state, output, reason)
+
+
+@main.command()
+@_ROLLOUT
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="So many at most.")
+@_STATE
+@_URL
+@_OUTPUT
+def enrolments(rollout: str | None, limit: int, state: Path, output: str) -> None:
+    """List who joined a cohort, or left one, beside those that the plan names."""
+    from crossfade.app import commands
+
+    commands.enrolments(rollout, state, output, limit)
+
+
 @main.group()
 def outcomes() -> None:
     """Hand over what users made of the answers."""

@@ -124,6 +124,10 @@ class Client:
         """The same with a JSON body."""
         return self._call("POST", self._path(path), body)
 
+    def delete(self, path: str) -> Any:
+        """The same without a body."""
+        return self._call("DELETE", self._path(path), None)
+
     def pages(self, path: str, limit: int) -> Iterator[Any]:
         """Yield up to `limit` items of a list that comes in pages."""
         following: str | None = self._path(path)

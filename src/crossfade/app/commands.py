@@ -7,7 +7,7 @@ import getpass
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -231,6 +231,32 @@ def post_outcomes(file: Path, rollout: str | None, state: Path, output: str) -> 
 
     fates = posting.post(file, client_of(rollout, state))
     say(output, dict(fates), ", ".join(f"{count:,} {fate}" for fate, count in fates.items()))
+
+
+def enrol(file: Path, cohort: str, *, rollout: str | None, state: Path, output: str, reason: str) -> None:
+    """Have a file's users join a cohort."""
+    from crossfade.app.enrolling import joining_in
+
+    users = joining_in(file)
+    body: dict[str, object] = {"cohort": cohort, "users": users, "by": person(), "reason": reason}
+    told = client_of(rollout, state).post("/enrolments", body)
+    before = f", {told['unchanged']:,} were in it before" if told["unchanged"] else ""
+    say(output, told, f"{told['changed']:,} users have joined {cohort}{before}")
+
+
+def leave(users: tuple[str, ...], rollout: str | None, state: Path, output: str, reason: str) -> None:
+    """Have users leave their cohorts."""
+    asked = urlencode([("user", user) for user in users] + [("by", person()), ("reason", reason)])
+    told = client_of(rollout, state).delete(f"/enrolments?{asked}")
+    before = f", {told['unchanged']:,} were in none" if told["unchanged"] else ""
+    left = f" {told['cohort']}" if told["cohort"] else ""
+    say(output, told, f"{told['changed']:,} users have left{left} and are as everyone else{before}")
+
+
+def enrolments(rollout: str | None, state: Path, output: str, limit: int) -> None:
+    """Print who joined a cohort or left one."""
+    found = list(client_of(rollout, state).pages("/enrolments", limit))
+    say(output, found, render.enrolments(found))
 
 
 def person() -> str:

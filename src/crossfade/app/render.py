@@ -112,6 +112,17 @@ def _until(token: dict[str, Any]) -> str:
     return f"{'EXPIRED' if token['expired'] else 'until'} {moment(token['expires_at'])}"
 
 
+def enrolments(data: list[dict[str, Any]]) -> str:
+    """Return who joined a cohort or left one; their keys are not kept."""
+    if not data:
+        return "nobody has joined a cohort or left one: the plan's lists hold"
+    return "\n".join(
+        f"{one['user']:>20}  {'in ' + one['cohort'] if one['cohort'] else 'left':20} "
+        f"agreed {moment(one['consented_at'])}, by {one['by']}"
+        for one in data
+    )
+
+
 def acts(data: list[dict[str, Any]]) -> str:
     """Return who asked for what, oldest first."""
     if not data:

@@ -9,6 +9,7 @@ from typing import Any
 from crossfade.app.regions import Regions
 from crossfade.core.access import Token
 from crossfade.core.brownout import calendar
+from crossfade.core.enrolment import Members
 from crossfade.core.gates import GateStatus
 from crossfade.core.plan import Gate, Limit, Plan
 from crossfade.core.rollout import Rollout
@@ -238,9 +239,11 @@ def weight(plan: Plan, split: Split) -> float:
     return split.weight(sizes, plan.assignment.users)
 
 
-def whois_view(plan: Plan, user: str, split: Split, *, killed: bool, phase: str) -> dict[str, Any]:
-    """Return which version a user gets under a split, and why."""
-    cohort = plan.assignment.cohort_of(user)
+def whois_view(
+    plan: Plan, user: str, split: Split, *, killed: bool, phase: str, members: Members | None = None
+) -> dict[str, Any]:
+    """Return which version a user gets under a split, and why; without `members` by the plan's cohorts."""
+    cohort = (members or Members(plan.assignment)).cohort_of(user)
     assignment = assign(user, salt=plan.assignment.salt, split=split, cohort=cohort, killed=killed)
     return {
         "user": user.encode(errors="surrogateescape").decode(errors="replace"),

@@ -282,6 +282,17 @@ class BrownoutEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentsChanged(Event):
+    """Users joined a cohort or left one. Who they are is not in the history, so that they can be forgotten."""
+
+    cohort: str
+    joined: int
+    left: int
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRaised(Event):
     """People should look."""
 

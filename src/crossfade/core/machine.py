@@ -93,7 +93,7 @@ TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
 """(state, event) -> state."""
 
 ANYWHERE: frozenset[type[e.Event]] = frozenset(
-    {e.SplitApplied, e.AlertRaised, e.AlertCleared, e.ControllerStarted, e.DriftFound}
+    {e.SplitApplied, e.AlertRaised, e.AlertCleared, e.ControllerStarted, e.DriftFound, e.EnrolmentsChanged}
 )
 """Facts that change no state and may be recorded in all of them."""
 

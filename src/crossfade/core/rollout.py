@@ -80,6 +80,8 @@ class Rollout:
     """Name of the one that goes on."""
     brownouts_over: frozenset[str] = frozenset()
     """Names of those that do not come again."""
+    enrolled: int = 0
+    """Revision at which users joined or left cohorts last."""
 
     def wanted_split(self, plan: Plan) -> Split:
         """Return the split that the proxy ought to have."""
@@ -162,15 +164,21 @@ def _note(new: Rollout, event: e.Event) -> Rollout:
             return replace(new, brownout=event.name)
         case e.BrownoutEnded():
             return _without_brownout(new, event.name)
+        case e.EnrolmentsChanged():
+            return replace(new, enrolled=new.revision)
         case e.GateApproved():
             return replace(new, approvals=MappingProxyType({**new.approvals, event.person or event.by: event.by}))
-        case e.AlertRaised():
-            return replace(new, alerts=MappingProxyType({**new.alerts, event.key: event.sentence}))
-        case e.AlertCleared():
-            left = {key: sentence for key, sentence in new.alerts.items() if key != event.key}
-            return replace(new, alerts=MappingProxyType(left))
+        case e.AlertRaised() | e.AlertCleared():
+            return _alerted(new, event)
         case _:
             return new
+
+
+def _alerted(rollout: Rollout, event: e.AlertRaised | e.AlertCleared) -> Rollout:
+    alerts = {key: sentence for key, sentence in rollout.alerts.items() if key != event.key}
+    if isinstance(event, e.AlertRaised):
+        alerts[event.key] = event.sentence
+    return replace(rollout, alerts=MappingProxyType(alerts))
 
 
 def _without_brownout(rollout: Rollout, name: str | None) -> Rollout:

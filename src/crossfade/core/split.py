@@ -34,6 +34,12 @@ def bucket_of(user_key: str | bytes, salt: int) -> int:
     return xxh64_intdigest(key, seed=salt) % BUCKETS
 
 
+def user_hash(user_key: str, salt: int) -> int:
+    """Return the 64 bits whose remainder is the user's bucket, as HAProxy and databases have them: signed."""
+    unsigned: int = xxh64_intdigest(user_key.encode(errors="surrogateescape"), seed=salt)
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """V2's shares in basis points: one for everyone, and one for each cohort that is treated apart."""

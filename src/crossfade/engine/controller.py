@@ -34,6 +34,7 @@ from crossfade.core.decide import (
     RollBack,
     why_not_retire,
 )
+from crossfade.core.enrolment import Change, Members
 from crossfade.core.evidence import book
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings, approvals_missing, drill_due_in_s
@@ -162,6 +163,15 @@ class Controller:
         self._reader = book.Reader(plan)
         self.ledger: clients.Ledger | None = None
         """Of clients; None where the plan keeps none."""
+        self.members = Members(plan.assignment)
+        """Who is in which cohort."""
+        self._enrolling = asyncio.Lock()
+        self._unkept_changes: list[Change] = []
+        """Of members: carried out, and not taken by the store yet."""
+        self._untold = False
+        """Whether the proxy was not told of them yet."""
+        self._enrolled_at: int | None = None
+        """Revision of the history whose members these are."""
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
         self._acting = asyncio.Lock()
@@ -257,6 +267,11 @@ class Controller:
         self.fenced, self.following = None, False
         await self._load_evidence(fresh, now)
         await self._load_ledger()
+        await self._load_members()
+        try:
+            await self._tell_members()
+        except (ProxyError, UnreachableError) as error:
+            log.error("the proxy could not be told who is in which cohort yet: %s", error)
         return fresh
 
     async def follow(self, leader: str) -> None:
@@ -269,6 +284,8 @@ class Controller:
         await self._journal.follow()
         self._journal.check_digest(self.plan.digest)
         await self._load_ledger()
+        if self._enrolled_at != self.rollout.enrolled:
+            await self._load_members()
         self.nodes = await self._parts.proxy.observe()
 
     async def run(self) -> None:
@@ -338,6 +355,7 @@ class Controller:
         await self._tell_unattended()
         if await self._found_rolled_back():
             return
+        await self._settle_members()
         if self._lease_over is None or self._wanted().killed:
             await self._mend_drift()
             if await self._found_rolled_back():  # while it was mended
@@ -406,6 +424,12 @@ class Controller:
         except ValueError as error:
             log.error("the ledger of clients begins anew: %s", error)
             self.ledger = clients.Ledger()
+
+    async def _load_members(self) -> None:
+        """Read who joined or left; what was not kept when this controller last acted is another's to know."""
+        at = self.rollout.enrolled
+        self.members = Members(self.plan.assignment, await self._parts.store.enrolments(self.plan.name))
+        self._enrolled_at, self._unkept_changes, self._untold = at, [], False
 
     def _begin_evidence(self, phase: int, at: float) -> book.EvidenceState:
         self._attempt = self.rollout.attempt
@@ -1007,6 +1031,86 @@ class Controller:
             await self._journal.record_done(ended)
             await self._assert_wanted()
             return self.rollout
+
+    @_traced
+    async def enrol(self, cohort: str, users: Mapping[str, float], by: str, reason: str) -> Change:
+        """Have users join a cohort, all or none; `users` gives the time of consent (real seconds) by user key.
+
+        Kept first, then set: raises what `Members.joined` and the store raise, and changes nothing then. ProxyError or
+        UnreachableError where the proxy did not confirm it: it stands, and is set as soon as the proxy answers.
+        """
+        async with self._enrolling:
+            self._must_not_be_fenced()
+            change = self.members.joined(cohort, users, at=self._now(), by=by)
+            if change.size:
+                await self._keep_members(change)
+                self.members = self.members.after(change)
+                try:
+                    await self._tell_members()
+                finally:
+                    await self._note_members(change, by, reason, joined=change.size)
+            return change
+
+    @_traced
+    async def leave(self, users: Sequence[str], wall: float, by: str, reason: str) -> Change:
+        """Have users leave their cohorts: they are as everyone else at once. Waits for no look and no metrics.
+
+        Set first, then kept: StoreError or UnreachableError where the store did not take it, ProxyError or
+        UnreachableError where the proxy did not confirm it. Either way it stands, and is tried again with each look.
+        """
+        async with self._enrolling:
+            self._must_not_be_fenced(towards_v1=True)
+            change = self.members.left(users, at=self._now(), wall=wall, by=by)
+            if change.size:
+                self.members = self.members.after(change)
+                try:
+                    await self._tell_members()
+                finally:
+                    await self._keep_left(change)
+                    await self._note_members(change, by, reason, left=change.size)
+            return change
+
+    async def _keep_left(self, change: Change) -> None:
+        self._unkept_changes.append(change)
+        try:
+            await self._keep_members()
+        except (StoreError, UnreachableError) as error:
+            raise StoreError(
+                f"they are no members any more at the proxy, but that is not kept ({error}): it is as soon as the "
+                "store answers, unless this process ends before"
+            ) from error
+
+    async def _keep_members(self, *more: Change) -> None:
+        """Have the store take what it has not yet, and more; what it did not take stays to be taken."""
+        name, generation = self.plan.name, self._lease_generation
+        for change in (*self._unkept_changes, *more):
+            await self._parts.store.save_enrolments(name, change.kept, change.forgotten, generation=generation)
+            if change not in more:
+                self._unkept_changes.remove(change)
+
+    async def _tell_members(self) -> None:
+        self._untold = True
+        await self._parts.proxy.enrol(self.members.cohorts)
+        self._untold = False
+
+    async def _note_members(self, change: Change, by: str, reason: str, *, joined: int = 0, left: int = 0) -> None:
+        event = e.EnrolmentsChanged(
+            at=self._now(), cohort=change.cohort, joined=joined, left=left, by=by, reason=reason
+        )
+        await self._journal.record_done(event)
+        self._enrolled_at = self.rollout.enrolled
+
+    async def _settle_members(self) -> None:
+        """Set and keep what could not be before; tried again at the next look."""
+        if not (self._untold or self._unkept_changes):
+            return
+        async with self._enrolling:
+            try:
+                if self._untold:
+                    await self._tell_members()
+                await self._keep_members()
+            except (StoreError, ProxyError, UnreachableError) as error:
+                log.error("who is in which cohort could not be settled yet: %s", error)
 
     @_traced
     async def rollback(self, by: str, reason: str, *, revision: int | None = None) -> Rollout:

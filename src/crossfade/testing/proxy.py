@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from crossfade.core.plan import AssignmentRule
-from crossfade.core.split import NOBODY, Split, Version, assign
+from crossfade.core.split import NOBODY, Split, Version, assign, user_hash
 from crossfade.errors import ProxyRefusedError, ProxyUnreachableError, ReadBackError, StaleGenerationError
 from crossfade.ports import NodeState, ProxyState
 
@@ -45,6 +45,10 @@ class FakeProxy:
         """What the node tells of how long nobody has looked after it."""
         self.between: Callable[[str], Awaitable[None]] = _at_once
         """Awaited between the steps of `apply`, which others may overtake and a killed process never ends."""
+        self.enrolled: dict[int, str] = {}
+        """Cohorts by hash that the proxy ought to know."""
+        self._in_force: dict[int, str] = {}
+        """Those that it does."""
         self._by_itself = -1
         self._thrown = 0
         """How often a switch was thrown."""
@@ -58,6 +62,7 @@ class FakeProxy:
             if self.faults.refuse:
                 raise ProxyRefusedError(self.faults.refuse)
             self.running = True
+            self._in_force = self.enrolled
             self._set(self.file)
 
     async def apply(self, wanted: ProxyState) -> Sequence[NodeState]:
@@ -112,6 +117,18 @@ class FakeProxy:
             self._set(self.file)
         raise StaleGenerationError(f"somebody acted while generation {wanted.generation} was being applied")
 
+    async def enrol(self, cohorts: Mapping[int, str]) -> None:
+        """Have users in other cohorts than the plan says."""
+        unknown = sorted(set(cohorts.values()) - self._cohorts - {""})
+        if unknown:
+            raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan")
+        self.enrolled = dict(cohorts)
+        if not self.running:
+            return
+        if not self.answers:
+            raise ProxyUnreachableError("the proxy did not answer")
+        self._in_force = self.enrolled
+
     async def observe(self) -> Sequence[NodeState]:
         """Return what the memory holds."""
         if not self.answers:
@@ -162,7 +179,8 @@ class FakeProxy:
 
     def version_of(self, user: str) -> Version:
         """Return the version that serves a user now."""
-        state, cohort = self.memory, self._rule.cohort_of(user)
+        state, own = self.memory, self._in_force.get(user_hash(user, self._rule.salt))
+        cohort = self._rule.cohort_of(user) if own is None else own or None
         if state.retired:
             return Version.V2
         return assign(user, salt=self._rule.salt, split=state.split, cohort=cohort, killed=state.killed).version

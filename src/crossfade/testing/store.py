@@ -11,6 +11,7 @@ import orjson
 
 from crossfade.adapters.store import KEPT_DECISIONS, check_numbers
 from crossfade.core.clients.register import Registered
+from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.jsonable import to_json
@@ -39,6 +40,7 @@ class MemoryStore:
         self._notices: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
+        self._enrolments: dict[str, dict[int, Enrolment]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────
@@ -188,6 +190,20 @@ class MemoryStore:
             self._must_hold(rollout, generation)
             kept = {client: one for client, one in self._register[rollout].items() if client not in gone}
             self._register[rollout] = kept | {one.client: one for one in entries}
+
+    async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
+        """Return who has joined a cohort or left one."""
+        with self._call("enrolments"):
+            return dict(sorted(self._enrolments[rollout].items()))
+
+    async def save_enrolments(
+        self, rollout: str, kept: Sequence[Enrolment], forgotten: Sequence[int] = (), *, generation: int = 0
+    ) -> None:
+        """Keep enrolments in the place of those of the same users, and forget users."""
+        with self._call("save_enrolments", write=True):
+            self._must_hold(rollout, generation)
+            left = {user: one for user, one in self._enrolments[rollout].items() if user not in forgotten}
+            self._enrolments[rollout] = left | {one.user: one for one in kept}
 
     async def lease(self, rollout: str) -> Lease | None:
         """Return who may act."""

@@ -119,6 +119,8 @@ class HaproxyProxy:
         self._watcher: asyncio.Task[None] | None = None
         self._lifecycle = asyncio.Lock()
         self._applying = asyncio.Lock()
+        self._enrolling = asyncio.Lock()
+        self._enrolled: Mapping[int, str] = {}
         self.restarts = 0
         """How often a dead HAProxy was started again."""
 
@@ -206,16 +208,30 @@ class HaproxyProxy:
         except CrossfadeError as error:
             return [NodeState(node=self._node, reachable=True, error=str(error))]
 
-    async def set_cohorts(self, cohorts: Mapping[str, frozenset[str]]) -> None:
-        """Replace the members of the plan's cohorts for all requests at once, file first.
-
-        Raises ProxyRefusedError for a cohort the plan does not have.
-        """
-        unknown = sorted(set(cohorts) - set(self._plan.assignment.cohorts))
+    async def enrol(self, cohorts: Mapping[int, str]) -> None:
+        """Have users in other cohorts than the plan says, file first; see `ports.Proxy`."""
+        unknown = sorted(set(cohorts.values()) - set(self._plan.assignment.cohorts) - {""})
         if unknown:
             raise ProxyRefusedError(f"cohort {unknown[0]!r} is not in the plan")
-        write_atomically(self._directory / COHORT_MAP, render_cohorts(cohorts, self._plan.assignment.salt))
-        await self._runtime.replace(COHORT_MAP, cohort_entries(cohorts, self._plan.assignment.salt))
+        self._enrolled = dict(cohorts)
+        if self._rendered is None or not self._plan.assignment.cohorts:
+            return
+        file_error: OSError | None = None
+        async with self._enrolling:
+            entries = self._members()
+            try:
+                write_atomically(self._directory / COHORT_MAP, render_cohorts(entries))
+            except OSError as error:  # a full disk is no reason to leave users where they are
+                file_error = error
+            await self._runtime.replace(COHORT_MAP, entries)
+        if file_error is not None:
+            raise ProxyError(
+                f"the proxy is set, but its file {self._directory / COHORT_MAP} could not be written "
+                f"({file_error.strerror}): make room"
+            ) from file_error
+
+    def _members(self) -> list[tuple[str, str]]:
+        return cohort_entries(self._plan.assignment, self._enrolled)
 
     async def stop(self) -> None:
         """End the process, finishing its clients first; see `ports.Proxy`."""
@@ -256,7 +272,7 @@ class HaproxyProxy:
         base = initial(rendered.cohorts)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(self._directory / COHORT_MAP, rendered.cohort_map)
+            write_atomically(self._directory / COHORT_MAP, render_cohorts(self._members()))
             self._prepare_exempt()
             try:
                 found = read_files(self._directory)
@@ -348,8 +364,7 @@ class HaproxyProxy:
         self._process = Process.adopt(pid)
         self._held = take_listener(self._directory, rendered.listen, pid)
         if rendered.cohorts:
-            rule = self._plan.assignment
-            await self._runtime.replace(COHORT_MAP, cohort_entries(rule.cohorts, rule.salt))
+            await self._runtime.replace(COHORT_MAP, self._members())
         await self._heed_switches()
         _log.info("adopted the running proxy", extra={"node": self._node, "pid": pid})
 

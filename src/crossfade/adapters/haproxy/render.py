@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from xxhash import xxh64_intdigest
-
 from crossfade.core.brownout import calendar
-from crossfade.core.plan import Api, ClientsRule, Key, KeySource, Plan, Unattended
+from crossfade.core.plan import Api, AssignmentRule, ClientsRule, Key, KeySource, Plan, Unattended
+from crossfade.core.split import user_hash
 from crossfade.errors import ProxyRefusedError
 
 V1_HEADERS = ("Deprecation", "Sunset", "Link", "Brownout")
@@ -119,6 +118,7 @@ class Rendered:
 
     config: str
     cohort_map: str
+    """Of the plan's own members."""
     cohorts: tuple[str, ...]
     listen: str
     digest: str
@@ -150,36 +150,32 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
     config = "\n".join([*_global(digest, listen, tuning), body, ""])
     return Rendered(
         config=config,
-        cohort_map=render_cohorts(plan.assignment.cohorts, plan.assignment.salt),
+        cohort_map=render_cohorts(cohort_entries(plan.assignment, {})),
         cohorts=cohorts,
         listen=listen,
         digest=digest,
     )
 
 
-def render_cohorts(cohorts: Mapping[str, frozenset[str]], salt: int) -> str:
-    """Return the cohort map: one line a member, `hash split.<cohort>`; someone in several is in the first."""
-    return "".join(f"{user} {share}\n" for user, share in cohort_entries(cohorts, salt))
+def render_cohorts(entries: Sequence[tuple[str, str]]) -> str:
+    """Return the cohort map: one line a member, `hash split.<cohort>`."""
+    return "".join(f"{user} {share}\n" for user, share in entries)
 
 
-def cohort_entries(cohorts: Mapping[str, frozenset[str]], salt: int) -> list[tuple[str, str]]:
-    """Return (hash, `split.<cohort>`) of every member, each once.
+def cohort_entries(rule: AssignmentRule, enrolled: Mapping[int, str]) -> list[tuple[str, str]]:
+    """Return (hash, `split.<cohort>`) of every member, each once; someone in several is in the first.
+
+    enrolled: cohorts by hash (empty: none) in the place of what the plan says.
 
     The hash is the one that gives the bucket: it is at hand for each request, needs no quoting whatever the key
     holds, and keeps keys out of the proxy's files.
     """
     seen: set[str] = set()
-    entries: list[tuple[str, str]] = []
-    for name, members in cohorts.items():
-        share = f"split.{name}"
-        entries += [(str(user_hash(member, salt)), share) for member in sorted(members - seen) if member]
+    entries: dict[int, str] = {}
+    for name, members in rule.cohorts.items():
+        entries |= {user_hash(member, rule.salt): name for member in sorted(members - seen) if member}
         seen |= members
-    return entries
-
-
-def user_hash(user_key: str, salt: int) -> int:
-    """Return the 64 bits whose remainder is the user's bucket, as HAProxy has them: signed."""
-    return _signed(xxh64_intdigest(user_key.encode(), seed=salt))
+    return [(str(user), f"split.{name}") for user, name in (entries | dict(enrolled)).items() if name]
 
 
 def roots(api: Api) -> tuple[str, str]:

@@ -25,6 +25,7 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "notices": (schema.notices, schema.notices.c.rule),
     "register": (schema.register, schema.register.c.client),
     "ledger": (schema.ledger, schema.ledger.c.rollout),
+    "enrolments": (schema.enrolments, schema.enrolments.c.user_hash),
 }
 """Tables by kind, in the order in which they are copied, and what orders the rows of a rollout."""
 _OWN = {"events": {"id"}, "decisions": {"id"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -106,4 +106,14 @@ ledger = sa.Table(
     metadata,
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("state", sa.LargeBinary, nullable=False),
+)
+enrolments = sa.Table(
+    "crossfade_enrolments",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("user_hash", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("cohort", sa.Text, nullable=False),
+    sa.Column("consented_at", sa.Double, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
 )

@@ -23,6 +23,7 @@ from crossfade.adapters.store import schema
 from crossfade.adapters.store.copies import Copier, must_be_new, rows_of
 from crossfade.adapters.store.database import Database
 from crossfade.core.clients.register import Registered
+from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.gates import Surroundings
@@ -39,6 +40,7 @@ PACKING = 1
 _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
 _notices, _register, _ledger = schema.notices, schema.register, schema.ledger
+_enrolments = schema.enrolments
 
 
 class SqlStore:
@@ -268,6 +270,39 @@ class SqlStore:
                 same = [_register.c.rollout, _register.c.client]
                 others = {c.name: keep.excluded[c.name] for c in _register.c if c not in same}
                 await connection.execute(keep.on_conflict_do_update(index_elements=same, set_=others))
+
+    # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
+        """Return who has joined a cohort or left one, by the user's hash."""
+        query = sa.select(_enrolments).where(_of(_enrolments, rollout)).order_by(_enrolments.c.user_hash)
+        async with self._database.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).all()
+        return {
+            row.user_hash: Enrolment(
+                user=row.user_hash, cohort=row.cohort, consented_at=row.consented_at, at=row.at, by=row.by
+            )
+            for row in rows
+        }
+
+    async def save_enrolments(
+        self, rollout: str, kept: Sequence[Enrolment], forgotten: Sequence[int] = (), *, generation: int = 0
+    ) -> None:
+        """Keep enrolments in the place of those of the same users, and forget users, all or none."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        same = [_enrolments.c.rollout, _enrolments.c.user_hash]
+        keep = insert(_enrolments)
+        others = {c.name: keep.excluded[c.name] for c in _enrolments.c if c not in same}
+        rows = [{"rollout": rollout, **asdict(one), "user_hash": one.user} for one in kept]
+        for row in rows:
+            del row["user"]
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            if forgotten:
+                gone = sa.delete(_enrolments).where(_of(_enrolments, rollout), _enrolments.c.user_hash.in_(forgotten))
+                await connection.execute(gone)
+            if rows:
+                await connection.execute(keep.on_conflict_do_update(index_elements=same, set_=others), rows)
 
     # ── the lease ───────────────────────────────────────────────────────────────────────────────────────
 

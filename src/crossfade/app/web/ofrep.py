@@ -162,7 +162,7 @@ def _all(served: Served, user: str) -> Iterator[dict[str, Any]]:
 
 def _evaluated(controller: Controller, key: str, user: str) -> dict[str, Any]:
     plan, rollout = controller.plan, controller.rollout
-    cohort, killed = plan.assignment.cohort_of(user), rollout.wanted_killed
+    cohort, killed = controller.members.cohort_of(user), rollout.wanted_killed
     found = assign(user, salt=plan.assignment.salt, split=rollout.wanted_split(plan), cohort=cohort, killed=killed)
     return {
         "key": key,

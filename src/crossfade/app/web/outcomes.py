@@ -69,6 +69,7 @@ def add_outcomes(router: APIRouter, served: Served) -> None:
                 killed=rollout.wanted_killed,
                 phase_since=rollout.phase_since,
                 now=now,
+                members=controller.members,
             )
             return Json({fate.value: count for fate, count in fates.items()})
 

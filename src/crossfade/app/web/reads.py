@@ -77,7 +77,9 @@ def add_reads(router: APIRouter) -> None:
         key = unquote_to_bytes(raw).decode(errors="surrogateescape")
         controller, rollout = carried.controller, carried.controller.rollout
         split, phase = rollout.wanted_split(controller.plan), controller.plan.phases[rollout.phase].name
-        told = views.whois_view(controller.plan, key, split, killed=rollout.wanted_killed, phase=phase)
+        told = views.whois_view(
+            controller.plan, key, split, killed=rollout.wanted_killed, phase=phase, members=controller.members
+        )
         return carried.answer(told)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from crossfade.core.clients.register import Registered
+from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.gates import Surroundings
 from crossfade.core.look import KeptLook, KeptTick, Look
@@ -64,6 +65,11 @@ def some_look(at: float, record: Mapping[str, object] | None = None, **more: Any
     """Return a look at plan time `at`."""
     look = Look(at=at, due=at - 0.1, **({"revision": 3, "tick": 7} | more))
     return KeptLook(look=look, outcome="HOLD", digest=b"\x00\xff234567", record=record)
+
+
+def some_enrolment(user: int) -> Enrolment:
+    """Return a user's joining of a cohort."""
+    return Enrolment(user=user, cohort="beta", consented_at=1.5, at=2.5, by="Ünï \N{SNOWMAN}")
 
 
 def some_lease(holder: str, generation: int = 1) -> Lease:
@@ -432,6 +438,23 @@ class StoreConformance:
         assert await _has_written(store, 0, 1) == ALL_WRITES
         await store.acquire(some_lease("b"), None)
         assert await _has_written(store, 1, 2) == ALL_WRITES
+
+    # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_enrolments_are_kept_replaced_and_forgotten(self, store: Store) -> None:
+        """Those of other rollouts are no matter, and a writer without the lease changes nothing."""
+        await store.save_enrolments("r", [some_enrolment(2), some_enrolment(-1)])
+        await store.save_enrolments("s", [some_enrolment(2)])
+        await store.save_enrolments("r", [some_enrolment(3), replace(some_enrolment(2), cohort="")], [-1, 99])
+        kept = {2: replace(some_enrolment(2), cohort=""), 3: some_enrolment(3)}
+        assert await store.enrolments("r") == kept
+        assert await store.enrolments("s") == {2: some_enrolment(2)}
+        with pytest.raises(ConflictError):
+            await store.save_enrolments("r", [some_enrolment(4)], [2], generation=7)
+        assert await store.enrolments("r") == kept
+        await store.close()
+        await store.open()
+        assert await store.enrolments("r") == kept
 
     # ── keeping house ───────────────────────────────────────────────────────────────────────────────────
 
