@@ -91,18 +91,55 @@ def test_the_good_v2_passes(started: Starter, weather: Running, v1: Running, tmp
     assert get(f"{weather.url}/control").json["mode"] == "normal"
 
 
+FAULTS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    # the document still promises a number, so the contract alone can't know
+    "text": (
+        ("contract", "calls", "mirror"),
+        {"v2 GET /v2/trips/search": "is not of type 'integer'", "hotels[].night_usd": ""},
+    ),
+    "renamed": (
+        ("calls", "mirror"),
+        {
+            "v2 GET /v2/trips/search": "'night_usd' is a required property",
+            "hotels[].night_usd": "renamed to hotels[].nightly_usd",
+        },
+    ),
+    "renamed, and the document too": (("contract",), {"V2 keeps V1's contract": "V2 no longer answers night_usd"}),
+    "fahrenheit": (("mirror",), {"weather.temperature_c.mean (reference)": "Fahrenheit for Celsius"}),
+    "some differ": (("mirror",), {"hotels[].night_usd": "different in "}),
+}
+
+
 @pytest.mark.slow
-def test_a_field_that_becomes_text_is_failed_by_contract_calls_and_mirror(
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_failed_with_its_reason(
+    fault: str, started: Starter, weather: Running, v1: Running, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", fault)
+    v2 = started.start("v2", "--weather", weather.url, *COOLDOWN, module="tests.rehearse.faulty_v2")
+    plan, (parts, reasons) = plan_of(tmp_path, weather, v1, v2), FAULTS[fault]
+    plan.write_text(plan.read_text().replace("limit: 2%", "limit: 0.5%"))
+    code, report = rehearsed(plan, *(word for part in parts for word in ("--only", part)))
+    missing = [name.value for name in PartName if name not in parts]
+    assert (code, report["outcome"], report["missing"]) == (1, "FAIL", missing)
+    found = failed(report)
+    assert {name: reason in found.get(name, "no such") for name, reason in reasons.items()} == dict.fromkeys(
+        reasons, True
+    )
+
+
+@pytest.mark.slow
+def test_a_breaker_that_sticks_in_half_open_is_failed(
     started: Starter, weather: Running, v1: Running, tmp_path: Path
 ) -> None:
-    v2 = started.start("v2", "--weather", weather.url, *COOLDOWN, module="tests.rehearse.spoiled_v2")
-    parts = ("--only", "contract", "--only", "calls", "--only", "mirror")
-    code, report = rehearsed(plan_of(tmp_path, weather, v1, v2), *parts)
-    assert (code, report["outcome"], report["missing"]) == (1, "FAIL", ["load", "breakers"])
+    v2 = started.start("v2", "--weather", weather.url, *COOLDOWN, "--breaker-probes", "1000")
+    code, report = rehearsed(plan_of(tmp_path, weather, v1, v2), "--only", "breakers")
     found = failed(report)
-    # the document still promises a number, so the contract alone can't know
-    assert "is not of type 'integer'" in found["v2 GET /v2/trips/search"]
-    assert "hotels[].night_usd" in found
+    assert (code, "stuck in HALF_OPEN" in found["closes"], "stuck in HALF_OPEN" in found["breaker recovers"]) == (
+        1,
+        True,
+        True,
+    )
 
 
 @pytest.mark.slow
