@@ -177,7 +177,13 @@ def load(plan: Path, output: str, **options: Any) -> None:
 @main.command()
 @click.argument("places", nargs=-1, required=True, metavar="PLAN | V1 V2")
 @click.option("--prefix", metavar="V1=V2", help="What paths begin with, such as /v1=/v2; a plan says it itself.")
-@_OUTPUT
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "html", "markdown"]),
+    default="text",
+    help="For people, for programs, or the page that tells V1's clients what changes.",
+)
 def contract(output: str, **options: Any) -> None:
     """Compare V1's and V2's OpenAPI: V2 may add, and must not change or remove."""
     from crossfade.app.contract.command import ContractOptions, run_contract

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from crossfade.app.commands import say
 from crossfade.app.contract.reading import Read, read, shown
 from crossfade.app.planfile import load_plan
 from crossfade.core.contract.compare import Prefixes, compare, prefixes_of
 from crossfade.core.contract.document import DocumentError
 from crossfade.core.contract.findings import Compared, Finding, exempt
+from crossfade.core.contract.migration import migration
 from crossfade.core.contract.rules import Severity
-from crossfade.core.plan import Exemption
+from crossfade.core.plan import Deprecation, Exemption
 from crossfade.errors import UsageError
 
 
@@ -33,13 +36,22 @@ class _Asked:
     v2: str
     prefixes: Prefixes
     exemptions: tuple[Exemption, ...] = ()
+    title: str = "API"
+    deprecation: Deprecation | None = None
 
 
 def run_contract(options: ContractOptions, output: str) -> int:
-    """Compare and print; return the exit code: 0 where nothing breaks V1's clients."""
+    """Compare and print; return the exit code: 0 where nothing breaks V1's clients, or a page was asked for."""
     asked = _asked(options)
     v1, v2 = asyncio.run(_both(asked))
     try:
+        if output in {"html", "markdown"}:
+            from crossfade.app.contract import page  # noqa: PLC0415 - templates, which nothing else here wants
+
+            found = migration(v1.documents, v2.documents, asked.prefixes)
+            written = page.as_html if output == "html" else page.as_markdown
+            click.echo(written(found, asked.title, asked.deprecation))
+            return 0
         findings = compare(v1.documents, v2.documents, asked.prefixes)
     except DocumentError as error:
         held = v1 if error.spot.uri in v1.texts else v2
@@ -75,6 +87,8 @@ def _from_plan(path: Path) -> _Asked:
         v2=plan.contract.v2,
         prefixes=prefixes_of(plan.api.v1.path, plan.api.v2.path),
         exemptions=plan.contract.exemptions,
+        title=plan.name,
+        deprecation=plan.deprecation,
     )
 
 

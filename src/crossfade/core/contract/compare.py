@@ -67,13 +67,13 @@ class _Comparison:
 
     def findings(self) -> Iterator[Finding]:
         v1_base, v2_base = base_path(self._v1), base_path(self._v2)
-        theirs = {_shape(v2_base + path): (path, node) for path, node in _paths(self._v2)}
-        by_path = {_shape(path): (path, node) for path, node in _paths(self._v2)}
+        theirs = {shape_of(v2_base + path): (path, node) for path, node in paths_of(self._v2)}
+        by_path = {shape_of(path): (path, node) for path, node in paths_of(self._v2)}
         moved = False
-        for path, item in _paths(self._v1):
-            other = theirs.get(_shape(self._prefixes.in_v2(v1_base + path)))
+        for path, item in paths_of(self._v1):
+            other = theirs.get(shape_of(self._prefixes.in_v2(v1_base + path)))
             if other is None:
-                other = by_path.get(_shape(path)) or by_path.get(_shape(self._prefixes.in_v2(path)))
+                other = by_path.get(shape_of(path)) or by_path.get(shape_of(self._prefixes.in_v2(path)))
                 if other is not None and not moved:
                     moved = True
                     yield Finding(
@@ -279,14 +279,15 @@ class _Pair:
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _paths(documents: Documents) -> Iterator[tuple[str, Node]]:
+def paths_of(documents: Documents) -> Iterator[tuple[str, Node]]:
+    """Yield the paths as the document writes them, each with its item or a reference to it."""
     paths = documents.root.get("paths")
     for path, node in paths.members() if paths else ():
         if path.startswith("/"):
             yield path, node
 
 
-def _shape(path: str) -> str:
+def shape_of(path: str) -> str:
     """Return a path as it is matched: what placeholders are called means nothing."""
     return _PLACEHOLDER.sub("{}", path.rstrip("/") or "/")
 
