@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,16 +81,30 @@ def failed(report: Any) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_good_v2_passes(started: Starter, weather: Running, v1: Running, tmp_path: Path) -> None:
+def test_the_good_v2_passes_through_a_crash_of_its_dependency_too(
+    started: Starter, v1: Running, tmp_path: Path
+) -> None:
+    weather = started.start("weather-provider")
     v2 = started.start("v2", "--weather", weather.url, *COOLDOWN)
-    code, report = rehearsed(plan_of(tmp_path, weather, v1, v2))
+    again = f"echo $$ > {tmp_path}/pid; exec {sys.executable} -m tripsearch weather-provider --port {weather.port}"
+    crash = (
+        "--end-dependency",
+        f"kill -9 {weather.process.pid}",
+        "--start-dependency",
+        shlex.join(["sh", "-c", again]),
+    )
+    try:
+        code, report = rehearsed(plan_of(tmp_path, weather, v1, v2), *crash)
+        assert get(f"{weather.url}/control").json["mode"] == "normal"
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     others = {one["name"]: one for part in report["parts"] for one in part["criteria"] if one["outcome"] != "PASS"}
     assert (code, report["outcome"], others) == (0, "PASS", {})
     assert [part["part"] for part in report["parts"]] == ["contract", "calls", "mirror", "load", "breakers"]
     assert "compressed from 30 s" in " ".join(report["parts"][-1]["notes"])
     assert set(report["versions"]) == {"v1", "v2"}
+    assert {"crash: the rest", "crash and restart"} <= {one["name"] for one in report["parts"][-1]["criteria"]}
     assert "all " in (tmp_path / "out" / "report.html").read_text()
-    assert get(f"{weather.url}/control").json["mode"] == "normal"
 
 
 FAULTS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {

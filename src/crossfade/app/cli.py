@@ -219,6 +219,8 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
     help="This part alone; may be given again. What is left out keeps the rehearsal from a PASS.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the rehearsal in the folder: parts that have ended stay.")
+@click.option("--end-dependency", default="", help="Command that kills the dependency's process, to rehearse a crash.")
+@click.option("--start-dependency", default="", help="Command that starts it again.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; default: rehearsal-ROLLOUT.")
 @click.option("--quick", is_flag=True, help="Fewer users and shorter times: shows faults, no evidence.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")

@@ -20,6 +20,7 @@ from crossfade.app.client import Client
 from crossfade.app.commands import client_of, record_rehearsal, say
 from crossfade.app.load.command import fast_loop
 from crossfade.app.planfile import load_plan, rehearsal_digest
+from crossfade.app.rehearse.crash import Commands, read_commands
 from crossfade.app.rehearse.kept import Kept
 from crossfade.app.rehearse.page import as_html, as_text
 from crossfade.app.rehearse.parts import QUICK, WHOLE, Progress, Stage, run_part
@@ -47,6 +48,8 @@ class RehearseOptions:
     record: bool = False
     state: Path = Path(".crossfade")
     reason: str = ""
+    end_dependency: str = ""
+    start_dependency: str = ""
 
 
 def run_rehearse(options: RehearseOptions, output: str) -> int:
@@ -57,9 +60,17 @@ def run_rehearse(options: RehearseOptions, output: str) -> int:
     """
     plan = load_plan(options.plan)
     controller = _controller(options, plan)
-    kept = Kept(options.out or Path(f"rehearsal-{plan.name}"))
     clock = SystemClock()
-    stage = Stage(plan, options.plan, clock, extent=QUICK if options.quick else WHOLE, seed=options.seed)
+    crash = _crash(options, plan, clock)
+    kept = Kept(options.out or Path(f"rehearsal-{plan.name}"))
+    stage = Stage(
+        plan,
+        options.plan,
+        clock,
+        extent=QUICK if options.quick else WHOLE,
+        seed=options.seed,
+        crash=crash,
+    )
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         report = runner.run(_rehearse(options, stage, kept, clock))
     kept.report(report, as_html(report))
@@ -83,6 +94,14 @@ def _controller(options: RehearseOptions, plan: Plan) -> Client | None:
     if carried != plan.name:
         raise UsageError(f"{carried} is carried out there, and not {plan.name}, whose rehearsal this would be")
     return client
+
+
+def _crash(options: RehearseOptions, plan: Plan, clock: Clock) -> Commands | None:
+    if not (options.end_dependency or options.start_dependency):
+        return None
+    if plan.rehearsal.breaker is None:
+        raise UsageError("the plan has no `rehearsal.breaker`, so no dependency that could crash")
+    return read_commands(options.end_dependency, options.start_dependency, plan.rehearsal.breaker.control, clock)
 
 
 def _recorded(controller: Client, report: Report, reason: str) -> str:

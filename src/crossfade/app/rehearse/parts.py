@@ -21,7 +21,7 @@ from crossfade.app.load.run import Driver
 from crossfade.app.mirror.questions import drawn
 from crossfade.app.mirror.report import as_data as mirror_as_data
 from crossfade.app.mirror.run import Running, mirror
-from crossfade.app.rehearse.breakers import BreakerRig, breaker_scenarios
+from crossfade.app.rehearse.breakers import BreakerRig, Crash, breaker_scenarios
 from crossfade.app.rehearse.calls import Caller, Operations
 from crossfade.core.contract.compare import compare, prefixes_of
 from crossfade.core.contract.document import DocumentError
@@ -82,8 +82,18 @@ class Progress:
 class Stage:
     """What is rehearsed: the plan, and the deployment that it names."""
 
-    def __init__(self, plan: Plan, path: Path, clock: Clock, *, extent: Extent = WHOLE, seed: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        path: Path,
+        clock: Clock,
+        *,
+        extent: Extent = WHOLE,
+        seed: int = 1,
+        crash: Crash | None = None,
+    ) -> None:
         self.plan, self.path, self.clock, self.extent, self.seed = plan, path, clock, extent, seed
+        self.crash = crash
         self._documents: Mapping[str, Read] | None = None
 
     async def documents(self) -> Mapping[str, Read]:
@@ -261,7 +271,9 @@ async def _breakers(stage: Stage, progress: Progress) -> None:
         async with aclosing(breaker_scenarios(rig, stage.clock)) as scenarios:  # type: ignore[type-var]
             async for finding in scenarios:
                 if finding.name == "crash and restart" and rig.crash is None:
-                    progress.notes.append("not rehearsed: a crash of the dependency; end and start it by hand")
+                    progress.notes.append(
+                        "not rehearsed: a crash of the dependency; say --end-dependency and --start-dependency"
+                    )
                     continue
                 findings.append(finding)
                 progress.add(of_finding(finding))
@@ -289,6 +301,7 @@ def rig_of(stage: Stage) -> BreakerRig:
         rules=BreakerRules(cooldown_s=breaker.cooldown_s, latency_ms=_latency_ms(plan)),
         needed=breaker.needs,
         dependency=breaker.dependency,
+        crash=stage.crash,
         users=min(plan.load.users if plan.load else 1000, stage.extent.users_max),
         users_within_s=stage.extent.many_within_s,
         rest_s=stage.extent.many_within_s,
