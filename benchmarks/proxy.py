@@ -32,7 +32,7 @@ from pathlib import Path
 from crossfade.adapters.haproxy.process import find_binary
 from crossfade.adapters.haproxy.render import BIND_VARIABLE, Rendered, render
 from crossfade.adapters.haproxy.state import encode, write_files
-from crossfade.core.plan import Api, AssignmentRule, Key, KeySource, Phase, Plan, Upstream
+from crossfade.core.plan import Api, AssignmentRule, ClientsRule, Key, KeySource, Phase, Plan, Upstream
 from crossfade.core.split import Split
 from crossfade.ports import ProxyState
 
@@ -151,8 +151,8 @@ def free_port() -> int:
         return port
 
 
-def shipped_plan(v1: int, v2: int, listen: int, *, secret: str = "") -> Plan:
-    """Return what the shipped plan makes the proxy do, with our ports; with a secret also overrides."""
+def shipped_plan(v1: int, v2: int, listen: int, *, secret: str = "", clients: ClientsRule | None = None) -> Plan:
+    """Return what the shipped plan makes the proxy do, with our ports; overrides and clients' ids where wanted."""
     header = KeySource.HEADER
     return Plan(
         name="benchmark",
@@ -177,6 +177,7 @@ def shipped_plan(v1: int, v2: int, listen: int, *, secret: str = "") -> Plan:
         metrics=(),
         phases=(Phase(name="all", split=Split(), target=0, soak_s=0, gates=()),),
         override_secret=secret,
+        clients=clients,
     )
 
 
@@ -223,17 +224,25 @@ class Bench:
         config = self.write("plain.cfg", PLAIN, port=port, defaults=defaults)
         return Row("HAProxy plain", port, self.run([find_binary(), "-db", "-f", config], self.proxy_core))
 
-    def canary(self, name: str, split: Split, headers: Mapping[str, str] | None = None, secret: str = "") -> Row:
+    def canary(
+        self,
+        name: str,
+        split: Split,
+        headers: Mapping[str, str] | None = None,
+        secret: str = "",
+        clients: ClientsRule | None = None,
+    ) -> Row:
         """Start HAProxy as we configure it; `headers` go with V1's answers."""
         port, collector = free_port(), free_port()
         self.run([sys.executable, "-c", SINK, str(collector)], self.load_core)
         rendered: Rendered = render(
-            shipped_plan(self.v1, self.v2, port, secret=secret), collector=f"127.0.0.1:{collector}"
+            shipped_plan(self.v1, self.v2, port, secret=secret, clients=clients), collector=f"127.0.0.1:{collector}"
         )
         directory = self.directory / f"canary-{port}"
         directory.mkdir()
         (directory / "haproxy.cfg").write_text(rendered.config)
         (directory / "cohort.map").write_text(rendered.cohort_map)
+        (directory / "retired.map").write_text("")
         state = ProxyState(generation=1, split=split, v1_headers=headers or {})
         write_files(directory, encode(state, rendered.cohorts, {}))
         wait_for_port(collector)
@@ -342,10 +351,13 @@ def main() -> None:
     with bench() as run:
         run.origin()
         half = Split(everyone=5000, cohorts={"internal": 10_000})
+        strict = ClientsRule(authenticated=True, believed_from=("127.0.0.0/8",), by_agent=True)
         made = [
             run.plain(),
             run.canary("HAProxy, full canary + telemetry, 50 %", half),
-            run.canary("HAProxy, the same at 100 %", Split(everyone=10_000)),
+            run.canary("HAProxy, the same with a ledger of clients", half, clients=ClientsRule()),
+            run.canary("HAProxy, the same, ids from a gateway, else User-Agent", half, clients=strict),
+            run.canary("HAProxy, without clients at 100 %", Split(everyone=10_000)),
             run.canary("HAProxy, 50 %, V1 headers and overrides on", half, {"Sunset": SUNSET}, "not-so-secret"),
             run.nginx(),
             run.caddy(),

@@ -81,6 +81,10 @@ log = logging.getLogger("crossfade.controller")
 
 _SENTENCE_MAX = 1000
 """What the history keeps of a report's own words."""
+_SMALL_LEDGER = 1000
+"""Clients up to which it is kept with every tick; a larger one takes tens of milliseconds."""
+_LEDGER_EVERY_S = 60.0
+"""Real seconds between the times at which a larger one is kept: what a kill takes from it is no more than that."""
 UNSAVED_TICKS = 10_000
 """Ticks, and looks, kept in memory while the store is down; older ticks are in the evidence all the same."""
 
@@ -163,6 +167,7 @@ class Controller:
         self._reader = book.Reader(plan)
         self.ledger: clients.Ledger | None = None
         """Of clients; None where the plan keeps none."""
+        self._ledger_kept = float("-inf")
         self.members = Members(plan.assignment)
         """Who is in which cohort."""
         self._enrolling = asyncio.Lock()
@@ -414,6 +419,14 @@ class Controller:
         if self._evidence.phase != rollout.phase:
             self._evidence = book.enter_phase(self.plan, self._evidence, rollout.phase, rollout.phase_since)
 
+    def _dumped_ledger(self) -> bytes:
+        """Return the ledger as it is to be kept now; nothing where none is, or where a large one was just kept."""
+        ledger, now = self.ledger, self._parts.clock.monotonic()
+        if ledger is None or (len(ledger) > _SMALL_LEDGER and now - self._ledger_kept < _LEDGER_EVERY_S):
+            return b""
+        self._ledger_kept = now
+        return ledger.dump()
+
     async def _load_ledger(self) -> None:
         """Go on with the ledger that was kept with the last ticks; one that can't be read begins anew."""
         if self.plan.clients is None:
@@ -471,7 +484,7 @@ class Controller:
             if self._unsaved:
                 state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
                 generation, store = self._lease_generation, self._parts.store
-                ledger = b"" if self.ledger is None else self.ledger.dump()
+                ledger = self._dumped_ledger()
                 with self.span("record", what="ticks", ticks=len(self._unsaved)):
                     await store.save_ticks(self.plan.name, self._unsaved, state, ledger=ledger, generation=generation)
                 self._unsaved = []

@@ -83,8 +83,12 @@ class _Names:
 
 def client_of(field: bytes) -> Client | None:
     """Return the client that a field of a line names; None where it names none."""
-    agent = field.startswith(b"@")
-    name = _readable((field[1:] if agent else field).decode("latin-1")).strip()
+    text = field.decode("latin-1")
+    agent = text.startswith("@")
+    name = text[1:] if agent else text
+    if "%" in name or name == "-" or not name.isascii() or not name.isprintable():
+        name = _readable(name)
+    name = name[:REGION_LENGTH].strip()
     return Client(name, agent) if name else None
 
 

@@ -245,16 +245,21 @@ class Ticks:
         known = somebodys & batch.in_time
         way = np.fromiter((g.way for g in batch.groups), dtype=np.int64)[batch.group]
         keys = np.where(known, (batch.number - self.next) * len(Way) + way, -1).tolist()
+        ways = len(Way)
+        ticks: dict[int, _Open] = {}
         for (name, key), count in Counter(zip(batch.columns.client, keys, strict=True)).items():
             if key < 0:
                 continue
-            tick = self._tick(self.next + key // len(Way), sighted=True)
+            offset, column = divmod(key, ways)
+            tick = ticks.get(offset)
+            if tick is None:
+                tick = ticks[offset] = self._tick(self.next + offset, sighted=True)
             counts = tick.clients.get(name)
             if counts is None and len(tick.clients) < MAX_CLIENTS:
-                counts = tick.clients[name] = [0] * len(Way)
+                counts = tick.clients[name] = [0] * ways
             if counts is None:
                 counts = tick.beyond
-            counts[key % len(Way)] += count
+            counts[column] += count
 
     def _add_latencies(self, batch: _Batch) -> None:
         """Count the version's own answers by how long their headers took."""

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from crossfade.core.clients.sketch import Sketch, hashes
 from crossfade.core.jsonable import to_json
@@ -135,6 +136,9 @@ def _entry(error: int, counts: Sequence[int], at: float) -> Entry:
     return Entry(list(counts), seen, list(seen), error)
 
 
+_NOBODY = _entry(0, _NONE, 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
     """One UTC day."""
@@ -237,26 +241,22 @@ class Ledger:
         """List clients that weren't; where there are too many, those with the most requests stay."""
         table, latest = self._table, self._latest
         if len(table) + len(strangers) > self._most:
-            least = min(entry.total for entry in table.values()) if len(table) >= self._most else 0
-            most = [latest[client].total if client in latest else floor + sum(counts) for client, counts in strangers]
-            self.floor = max(self.floor, max((total for total in most if total <= least), default=0))
-            strangers = [stranger for stranger, total in zip(strangers, most, strict=True) if total > least]
+            listed = [entry.total for entry in table.values()]
+            new = [latest[client].total if client in latest else floor + sum(counts) for client, counts in strangers]
+            stays, self.floor = _largest(np.array([*listed, *new]), self._most, self.floor)
+            for client in [client for client, stay in zip(table, stays, strict=False) if not stay]:
+                del table[client]
+            strangers = [stranger for stranger, stay in zip(strangers, stays[len(listed) :], strict=True) if stay]
         for client, counts in strangers:
             table[client] = latest.get(client) or _entry(floor, counts, at)
-        if (excess := len(table) - self._most) > 0:
-            order = sorted(table, key=lambda client: (table[client].total, client))
-            self.floor = max(self.floor, table[order[excess - 1]].total)
-            for client in order[:excess]:
-                del table[client]
 
     def _note_latest(self, calls: Calls, at: float, floor: int) -> None:
         """Have the clients that called V1 in this tick be the latest."""
         latest = self._latest
-        callers = [item for item in calls.counts.items() if any(item[1][: len(TO_V1)])]
+        callers = [item for item in calls.counts.items() if item[1][0] or item[1][1] or item[1][2]]
         for client, counts in callers[-self._most :]:
-            entry = latest.get(client) or self._table.get(client) or _entry(floor, counts, at)
-            latest.pop(client, entry)
-            latest[client] = entry
+            entry = latest.pop(client, _NOBODY)
+            latest[client] = self._table.get(client) or _entry(floor, counts, at) if entry is _NOBODY else entry
         for client in list(islice(latest, max(0, len(latest) - self._most))):
             del latest[client]
 
@@ -385,6 +385,15 @@ def load(data: bytes) -> Ledger:
         return Ledger.of(held)
     except (KeyError, TypeError, IndexError, AttributeError, zlib.error) as error:
         raise ValueError(f"not a ledger: {error!r}") from None
+
+
+def _largest(totals: NDArray[np.int64], most: int, floor: int) -> tuple[list[bool], int]:
+    """Tell which of more than `most` totals are the largest, of equal ones the first, and how large others may be."""
+    bar = int(np.partition(totals, len(totals) - most)[len(totals) - most])
+    stays = totals > bar
+    at_bar = np.flatnonzero(totals == bar)
+    stays[at_bar[: most - int(np.count_nonzero(stays))]] = True
+    return stays.tolist(), max(floor, int(totals[~stays].max()))
 
 
 def _row(client: Client, entry: Entry) -> list[object]:
