@@ -12,6 +12,7 @@ from crossfade.app.planfile import load_plan
 from crossfade.core.clients.ledger import Calls, Client, Ledger
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.plan import ClientsRule
+from crossfade.engine import controller as module
 from crossfade.engine.controller import Controller, Pace, Parts
 from crossfade.errors import UnreachableError
 from crossfade.testing.clock import ManualClock
@@ -108,3 +109,18 @@ async def test_a_damaged_ledger_begins_anew_and_nothing_else_does(caplog: pytest
     assert second.ledger is not None
     assert len(second.ledger) == 0
     assert second.last_tick == controller.last_tick
+
+
+async def test_a_large_ledger_is_kept_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SMALL_LEDGER", 1)
+    monkeypatch.setattr(module, "_LEDGER_EVERY_S", 1000.0)
+    world = World()
+    await world.store.open()
+    controller = world.controller()
+    await controller.start()
+    kept = []
+    for _ in range(5):
+        await world.tick()
+        await controller.tick()
+        kept.append(await world.store.ledger(PLAN.name) == world.truth.dump())
+    assert kept == [True, False, True, False, True]
