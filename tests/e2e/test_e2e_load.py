@@ -52,3 +52,18 @@ def test_a_peak_gives_v2_its_quarter_through_the_proxy_by_the_plans_secret(site:
     counts = {one["version"]: one["requests"] for one in data["versions"]}
     assert counts["v2"] == pytest.approx(100, abs=8)
     assert [check["verdict"] for check in data["checks"] if "of the peak" in check["text"]] == ["PASS"]
+
+
+@pytest.mark.slow
+def test_a_rehearsals_load_goes_through_the_proxy_at_no_split_by_the_plans_secret(site: Site) -> None:
+    (site.folder / "secret").write_text("0123456789abcdef")
+    with site.plan.open("a") as plan:
+        plan.write("override secret: {file: secret}\n")
+    site.services.start()
+    site.serve()
+    words = ["rehearse", str(site.plan), "--only", "load", "--quick", "--out", str(site.folder / "out"), "-o", "json"]
+    done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=120, check=False)
+    (part,) = json.loads(done.stdout)["parts"]
+    assert any(f"300 users on the proxy at 127.0.0.1:{site.listen}" in note for note in part["notes"])
+    outcomes = {one["name"]: one["outcome"] for one in part["criteria"]}
+    assert outcomes["steady: failure_rate <= 0.5% (v2)"] == "PASS"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
+from tests.load.serving import serving as asked_at
 from tests.mirror.serving import PLAN, TRIP, serving
 
 from crossfade.adapters.system import SystemClock
@@ -173,6 +175,25 @@ def test_a_renamed_field_of_the_document_fails_and_missing_documents_are_inconcl
     plan.write_text(plan.read_text().replace("contract:", "# contract:"))
     done = CliRunner().invoke(main, words)
     assert (done.exit_code, "the plan has no `contract`" in done.stdout) == (5, True)
+
+
+async def test_users_of_the_load_go_through_the_proxy_by_the_plans_secret_and_so_does_who_repeats_it(
+    tmp_path: Path,
+) -> None:
+    async with asked_at() as proxy:
+        path = plan_in(tmp_path)
+        text = path.read_text().replace("api:\n", f"api:\n  listen: 127.0.0.1:{proxy.port}\n")
+        path.write_text(text + "override secret: {file: secret}\n")
+        (tmp_path / "secret").write_text("0123456789abcdef")
+        progress = Progress()
+        extent = replace(FEW, users_max=4)
+        await run_part(PartName.LOAD, Stage(load_plan(path), path, SystemClock(), extent=extent), progress)
+    chosen = {found[1] for head in proxy.heads if (found := re.search(r"X-Crossfade-Version: (\w+)", head))}
+    assert chosen == {"v1", "v2"}
+    assert all("X-Crossfade-Secret: 0123456789abcdef" in head for head in proxy.heads)
+    assert f"steady: 4 users on the proxy at 127.0.0.1:{proxy.port} for 1s" in progress.notes
+    again = {one.reproduce for one in progress.criteria}
+    assert again == {f"crossfade load {path} --profile steady --for 1s --users 4 --seed 1 --v2 50%"}
 
 
 def test_a_plan_without_a_breaker_leaves_that_part_inconclusive(tmp_path: Path) -> None:

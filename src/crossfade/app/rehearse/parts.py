@@ -214,12 +214,13 @@ async def _load(stage: Stage, progress: Progress) -> None:
     if extent.peak is not None and plan.load and plan.load.peak:
         profiles["peak"] = extent.peak
     for profile, for_ in profiles.items():
+        share = None if profile == "peak" else "50%"
         options = LoadOptions(
             plan=stage.path,
             profile=profile,
             for_=for_,
             users=min(plan.load.users if plan.load else 1000, extent.users_max),
-            v2=None if profile == "peak" else "50%",
+            v2=share,
             direct=direct,
             seed=stage.seed,
         )
@@ -229,7 +230,9 @@ async def _load(stage: Stage, progress: Progress) -> None:
         reproduce = shlex.join(
             [
                 *("crossfade", "load", str(stage.path), "--profile", profile, "--for", for_),
-                *("--users", str(work.users), "--seed", str(stage.seed), *(["--direct"] if direct else [])),
+                *("--users", str(work.users), "--seed", str(stage.seed)),
+                *(["--v2", share] if share else []),
+                *(["--direct"] if direct else []),
             ]
         )
         for check in ran.checks():
