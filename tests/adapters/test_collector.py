@@ -365,3 +365,16 @@ async def test_a_taken_port_says_so(listening: tuple[Collector, Clock]) -> None:
     other = Collector(clock=Clock(), tick_s=1, lateness_s=1, key=b"k", port=fed.address[1])
     with pytest.raises(Exception, match=rf"can't listen on 127.0.0.1:{fed.address[1]}"):
         await other.start()
+
+
+def test_different_users_are_counted_by_version_and_cohort_without_overrides_and_who_is_nobody() -> None:
+    clock = Clock()
+    fed = collector(clock)
+    users = (-5, -5, 7, 2**63 - 1, "-")
+    lines = [line(n, user=user) for n, user in enumerate(users, start=1)]
+    lines += [line(6, version="v2", cohort="beta", server="v2a", user=7), line(7, override=1, user=99)]
+    for batch in (lines[:2], lines[2:]):
+        fed.feed(b"\n".join(batch) + b"\n")
+    clock.at += 15
+    seen = fed.closed_ticks()[0].users
+    assert {key: sketch.count() for key, sketch in seen.items()} == {(Version.V1, ""): 3, (Version.V2, "beta"): 1}

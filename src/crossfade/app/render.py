@@ -29,6 +29,7 @@ def status(data: dict[str, Any]) -> str:
         f"Phase     {phase['index'] + 1} of {phase['count']}, {phase['name']}, since {moment(phase['since'])}",
         _wrapped(_split(data), " " * 10, "Split     "),
         f"Requests  V1 {data['requests']['v1']:,}, V2 {data['requests']['v2']:,} in this phase",
+        _wrapped(data["users"]["sentence"], " " * 10, "Users     "),
         *_nodes(data["nodes"]),
     ]
     if goes_on := next((one for one in data["brownouts"] if one["state"] == "now"), None):

@@ -189,6 +189,7 @@ def status_view(controller: Controller, now: float) -> dict[str, Any]:
         "weight": weight(plan, wanted),
         "weight_seen": controller.seen.weight_seen,
         "share": {"verdict": controller.seen.share.verdict.value, "sentence": controller.seen.share.sentence},
+        "users": asdict(controller.population.seen(rollout)),
         "killed": rollout.wanted_killed,
         "applied": rollout.applied_generation == rollout.generation,
         "nodes": [asdict_node(node) for node in controller.nodes],

@@ -310,6 +310,8 @@ class Phase:
     margin: float = 1.25
     """How many times V1's rate V2 must be shown to be below (non-inferiority)."""
     drill: DrillStep | None = None
+    users: int = 0
+    """How many users the author expects on V2; 0 where they don't say."""
     retires: bool = False
     """Whether V1 may be retired once its gates have passed; of the last phase only."""
     archives: bool = False

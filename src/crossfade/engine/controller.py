@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -42,6 +42,7 @@ from crossfade.core.look import KeptLook, KeptTick, Look, begin_attempt, decide_
 from crossfade.core.machine import State, allowed, refusal
 from crossfade.core.observation import Observation
 from crossfade.core.plan import Plan
+from crossfade.core.population import Population
 from crossfade.core.rehearsal.report import Report
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import Version
@@ -170,19 +171,19 @@ class Controller:
         self._ledger_kept = float("-inf")
         self.members = Members(plan.assignment)
         """Who is in which cohort."""
-        self._enrolling = asyncio.Lock()
         self._unkept_changes: list[Change] = []
         """Of members: carried out, and not taken by the store yet."""
         self._untold = False
         """Whether the proxy was not told of them yet."""
         self._enrolled_at: int | None = None
         """Revision of the history whose members these are."""
+        self.population = Population(plan)
+        """Users seen in the present phase."""
         self._attempt = self.rollout.attempt
         """Which the evidence is about."""
-        self._acting = asyncio.Lock()
-        self._rollbacks = 0
-        self._rolling = 0
-        """Rollbacks that the proxy knows of and the history does not yet."""
+        self._acting, self._enrolling = asyncio.Lock(), asyncio.Lock()
+        self._rollbacks, self._rolling = 0, 0
+        """Rollbacks thrown, and those of them that the proxy knows of and the history does not yet."""
         self._unsaved: list[KeptTick] = []
         self._unkept: list[KeptLook] = []
         self._told: tuple[float, str] = (float("-inf"), "")
@@ -458,7 +459,8 @@ class Controller:
         if self.ledger is not None:
             for tick in ticks:
                 self.ledger.absorb(tick.start, tick.length, tick.calls if tick.sources else None)
-        return [self._with_sources(tick) for tick in ticks]
+        self.population.absorb(self.rollout, ticks)
+        return [self._with_sources(replace(tick, users={})) for tick in ticks]
 
     def _with_sources(self, tick: Tick) -> Tick:
         for source in self._parts.sources:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, Template, client_of, flags
 from crossfade.adapters.collector.lines import Columns
 from crossfade.core.clients.ledger import Calls, Client, Way
+from crossfade.core.clients.sketch import Sketch
 from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Tick, latency_bin
 from crossfade.core.outcome import GAVE_UP_MS, Outcome
 from crossfade.core.split import BUCKETS, Version
@@ -42,6 +43,8 @@ class _Open:
     sighted: bool = False
     clients: dict[bytes, list[int]] = field(default_factory=dict)
     """Requests by way, by client as the lines name it."""
+    seen: dict[tuple[Version, str], Sketch] = field(default_factory=dict)
+    """Different users by version and cohort."""
     beyond: list[int] = field(default_factory=lambda: [0] * len(Way))
     """Those of clients beyond MAX_CLIENTS."""
 
@@ -284,14 +287,25 @@ class Ticks:
         users = np.array(batch.columns.user)
         chosen = counted & batch.in_time & (users != b"-")
         try:
-            buckets = users[chosen].astype(np.int64).view(np.uint64) % BUCKETS
+            hashes = users[chosen].astype(np.int64).view(np.uint64)
         except (ValueError, OverflowError):
             return  # a proxy that hashes otherwise: nothing is known of its buckets
-        keys = self._offsets(batch, chosen) * HUNDREDTHS + (buckets // (BUCKETS // HUNDREDTHS)).astype(np.int64)
+        buckets, offsets = hashes % BUCKETS, self._offsets(batch, chosen)
+        self._add_users(batch, hashes, offsets)
+        keys = offsets * HUNDREDTHS + (buckets // (BUCKETS // HUNDREDTHS)).astype(np.int64)
         unique, counts = np.unique(keys, return_counts=True)
         for key, count in zip(unique.tolist(), counts.tolist(), strict=True):
             offset, hundredth = divmod(key, HUNDREDTHS)
             self._cell_at(offset, batch.arms).hundredths[hundredth] += count
+
+    def _add_users(self, batch: _Batch, hashes: NDArray[np.uint64], offsets: NDArray[np.int64]) -> None:
+        """Note who was there, by hash (k,) and what `_offsets` gives for each."""
+        for offset in np.unique(offsets).tolist():
+            number, index = divmod(offset, len(batch.arms))
+            arm = batch.arms[index]
+            if not arm.override:
+                seen = self._tick(self.next + number, sighted=True).seen
+                seen.setdefault((arm.version, arm.cohort), Sketch()).add(np.unique(hashes[offsets == offset]))
 
     def _offsets(self, batch: _Batch, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return one number for tick and arm; `_cell_at` takes it."""
@@ -401,6 +415,7 @@ class Ticks:
                 lost=tick.lost,
                 malformed=tick.malformed,
                 sources=frozenset({source}) if tick.sighted else frozenset(),
+                users=tick.seen,
                 calls=tick.calls() if self._with_clients else None,
             )
 

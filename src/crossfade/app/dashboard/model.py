@@ -432,6 +432,7 @@ def head(controller: Controller, now: float) -> dict[str, Any]:
         "phase": status["phase"],
         "phases": len(controller.plan.phases),
         "weight": percent(status["weight"]),
+        "users": status["users"]["sentence"],
         "seen": None if status["weight_seen"] is None else percent(status["weight_seen"]),
         "outcome": None if decision is None else decision.outcome.value,
         "reason": None if decision is None else decision.reason,

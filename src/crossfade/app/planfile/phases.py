@@ -45,8 +45,7 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
     split = _split(section, context)
     aimed, target = split or (None, context.target)
     margin = section.parse("margin", quantities.margin, DEFAULT_MARGIN)
-    if aimed is not None:
-        _users(section, context, target)
+    users = 0 if aimed is None else _users(section, context, target)
     own = read_gates(section, context, aimed)
     gates = inherit(context.inherited, own)
     soak = _soak(section, gates, context, own)
@@ -68,6 +67,7 @@ def _read_phase(section: Section, context: Context, seen: dict[str, int]) -> Pha
         own_gates=own,
         margin=margin,
         drill=drill,
+        users=users,
         retires=then is not None,
         archives=then == ARCHIVE,
     )
@@ -185,8 +185,8 @@ def _explicit_shares(value: Field, context: Context) -> dict[str, int] | None:
     return given if len(given) == len(entries) else None
 
 
-def _users(section: Section, context: Context, target: int) -> None:
-    """Note where the number of users that the author expects isn't what the split makes."""
+def _users(section: Section, context: Context, target: int) -> int:
+    """Return the number of users that the author expects, 0 for none; note where it isn't what the split makes."""
     value = section.get("users")
     said = value.parse(quantities.users) if value else None
     made = target * context.people.users / BUCKETS
@@ -194,6 +194,7 @@ def _users(section: Section, context: Context, target: int) -> None:
         value.problem(
             f"{said:,} users don't go with the split; {percent(target)} of {context.people.users:,} are {made:,.0f}"
         )
+    return said or 0
 
 
 def _soak(section: Section, gates: tuple[Gate, ...], context: Context, own: tuple[Gate, ...]) -> float | None:

@@ -11,6 +11,7 @@ from crossfade.core.decide import Outcome
 from crossfade.core.machine import State
 from crossfade.core.observation import Blindness, BreakerReading, Reading
 from crossfade.core.plan import Action, GateKind, MetricKind
+from crossfade.core.population import UsersSeen
 from crossfade.core.split import Version
 from crossfade.core.verdict import Verdict
 
@@ -202,6 +203,7 @@ class Status(Said):
     weight_seen: float | None
     """V2's share of this phase's requests, basis points."""
     share: ShareView
+    users: UsersSeen
     killed: bool
     applied: bool
     """The proxy has confirmed the wanted state."""

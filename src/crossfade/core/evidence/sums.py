@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crossfade.core.clients.ledger import Calls
+from crossfade.core.clients.sketch import Sketch
 from crossfade.core.split import Version
 
 BIN_RATIO = 1.05
@@ -119,6 +120,8 @@ class Tick:
     """Metrics whose source was asked since the tick before and gave no counts, each with the reason."""
     calls: Calls | None = field(default=None, compare=False)
     """Requests by client, for the ledger, which is kept instead of them; None where nobody counted."""
+    users: Mapping[tuple[Version, str], Sketch] = field(default_factory=dict, compare=False)
+    """Different users by version and cohort, overrides left out; not kept."""
 
     def total(self, version: Version) -> Cell:
         """Return the sum over all arms of a version, overrides included."""
@@ -145,6 +148,16 @@ def sum_cells(cells: Iterable[Cell]) -> Cell:
     return result
 
 
+def _merged(
+    one: Mapping[tuple[Version, str], Sketch], other: Mapping[tuple[Version, str], Sketch]
+) -> dict[tuple[Version, str], Sketch]:
+    merged: dict[tuple[Version, str], Sketch] = {}
+    for part in (one, other):
+        for key, sketch in part.items():
+            merged.setdefault(key, Sketch()).merge(sketch)
+    return merged
+
+
 def merge_ticks(one: Tick, other: Tick) -> Tick:
     """Return the sum of two collectors' ticks of the same number; ValueError where the numbers differ."""
     if one.number != other.number or one.length != other.length:
@@ -162,4 +175,5 @@ def merge_ticks(one: Tick, other: Tick) -> Tick:
         sources=one.sources | other.sources,
         unanswered={**one.unanswered, **other.unanswered},
         calls=other.calls if one.calls is None else one.calls if other.calls is None else one.calls.plus(other.calls),
+        users=_merged(one.users, other.users),
     )
