@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.mirror.serving import PLAN, TRIP, serving
 from crossfade.adapters.system import SystemClock
 from crossfade.app.cli import main
 from crossfade.app.planfile import load_plan, rehearsal_digest
+from crossfade.app.rehearse.breakers import BreakerRig, breaker_scenarios
 from crossfade.app.rehearse.parts import Extent, Progress, Stage, rig_of, run_part
 from crossfade.core.plan import RehearsedBreaker
 from crossfade.core.rehearsal.report import PartName
@@ -194,6 +196,20 @@ async def test_users_of_the_load_go_through_the_proxy_by_the_plans_secret_and_so
     assert f"steady: 4 users on the proxy at 127.0.0.1:{proxy.port} for 1s" in progress.notes
     again = {one.reproduce for one in progress.criteria}
     assert again == {f"crossfade load {path} --profile steady --for 1s --users 4 --seed 1 --v2 50%"}
+
+
+@pytest.mark.parametrize(("late", "first"), [(1, "opens"), (1000, "breaker")])
+async def test_a_first_answer_without_weather_is_no_reason_not_to_rehearse(late: int, first: str) -> None:
+    def reply(number: int) -> web.Response:
+        weather = "fallback" if number < 2 + late else "ok"  # the first two tell the dependency to be normal
+        facts = f"flights=1, hotels=1, weather={weather}, weather-breaker=closed"
+        return web.json_response(TRIP, headers={"Crossfade-Facts": facts})
+
+    async with serving(reply) as both:
+        url = f"http://127.0.0.1:{both.port}"
+        rig = BreakerRig(v2=f"{url}/v2/trips?from=JFK", control=f"{url}/control", users=5)
+        async with aclosing(breaker_scenarios(rig, SystemClock())) as scenarios:  # type: ignore[type-var]
+            assert (await anext(scenarios)).name == first
 
 
 def test_a_plan_without_a_breaker_leaves_that_part_inconclusive(tmp_path: Path) -> None:

@@ -160,6 +160,9 @@ class _Run:
         if seen[-1].breaker != "closed":
             return self._told(judge.recovers("breaker recovers", seen, self._rules), "normal")
         if self._asking.learn() is None:
+            # The first weather after a start may come too late; that says nothing of the breaker.
+            seen += await self._until(lambda s: s.dependency == "ok", most=self._rules.window)
+        if self._asking.learn() is None:
             if any(s.missing for s in seen):
                 return self._told(judge.keeps_the_rest("healthy: the rest", seen, self._rig.needed), "normal")
             why = f"{self._rig.dependency} is not ok in V2's answers though its control says normal"
