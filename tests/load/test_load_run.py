@@ -15,6 +15,7 @@ from crossfade.app.load.options import LoadOptions, work_of
 from crossfade.app.load.report import Ran, as_data
 from crossfade.app.load.run import Driver
 from crossfade.core.load.tally import Part, Sums, Trouble
+from crossfade.errors import UsageError
 
 Plan = Callable[..., Path]
 
@@ -177,3 +178,29 @@ async def test_a_share_through_the_proxy_is_asked_for_with_the_secret(plan: Plan
         await run(path, profile="peak", for_="1s", users=8)
     assert sum("X-Crossfade-Version: v2\r\n" in head for head in asked.heads) == 25
     assert all("X-Crossfade-Secret: 0123456789abcdef\r\n" in head for head in asked.heads)
+
+
+def with_staff(path: Path) -> Path:
+    """Return the plan with a phase at 0 % for two people before the first user."""
+    (path.parent / "internal.txt").write_text("ada\nbob\n")
+    text = path.read_text().replace("users: 100}", "users: 100, cohorts: {internal: internal.txt}}")
+    path.write_text(text.replace("phases:\n", "phases:\n  - {name: internal, split: 0%, cohort: internal, soak: 1d}\n"))
+    return path
+
+
+async def test_v2_is_asked_for_as_the_plans_staff_in_turns(plan: Plan) -> None:
+    async with serving() as asked:
+        await run(with_staff(plan(port=asked.port)), rate="40/s", for_="1s", users=8, staff=True)
+    assert asked.requests == 40
+    assert (asked.users["ada"], asked.users["bob"]) == (10, 10)
+    assert len(asked.users) == 2 + 4
+    assert not any("X-Crossfade" in head for head in asked.heads)
+    assert set(asked.lines) == {"GET /trips HTTP/1.1"}
+
+
+def test_staff_takes_a_plan_that_has_some_and_the_proxy(plan: Plan) -> None:
+    with pytest.raises(UsageError, match="the plan has none, so give --direct"):
+        work_of(LoadOptions(plan=plan(), staff=True))
+    with pytest.raises(UsageError, match="leave --direct out"):
+        work_of(LoadOptions(plan=with_staff(plan()), staff=True, direct=True))
+    assert work_of(LoadOptions(plan=with_staff(plan()), staff=True)).on_v2 == 0.5

@@ -152,6 +152,7 @@ def simulate(plan: Path, output: str, **options: Any) -> None:
 @click.option("--rate", help="Requests per second whatever comes back, such as 400/s; default: users wait for answers.")
 @click.option("--v2", metavar="SHARE", help="Users who choose V2 themselves, such as 25%; peak's default.")
 @click.option("--direct", is_flag=True, help="Ask the services themselves instead of the proxy.")
+@click.option("--staff", is_flag=True, help="Ask for V2 as the cohort that a 0% phase puts on V2, through the proxy.")
 @click.option("--recording", type=click.Path(path_type=Path), help="Whose busiest hour --profile peak replays.")
 @click.option("--target", help="Another address than the plan's proxy: http://HOST:PORT.")
 @click.option("--may-load", metavar="HOST:PORT", help="The word that another --target is yours to load.")

@@ -15,7 +15,7 @@ from crossfade.app.planfile.load import think_time
 from crossfade.app.planfile.quantities import basis_points, positive_duration, rate
 from crossfade.core.load.curve import Curve, Profile, curve_of, replayed
 from crossfade.core.load.judge import PEAK_SHARE
-from crossfade.core.plan import Load, Plan, Scenario
+from crossfade.core.plan import KeySource, Load, Plan, Scenario
 from crossfade.core.split import BUCKETS, Version
 from crossfade.errors import UsageError
 
@@ -40,6 +40,7 @@ class LoadOptions:
     rate: str | None = None
     v2: str | None = None
     direct: bool = False
+    staff: bool = False
     recording: Path | None = None
     target: str | None = None
     may_load: str | None = None
@@ -61,6 +62,8 @@ class Work:
     """Requests per second at level 1 of the curve, whatever comes back; None: users wait for their answers."""
     on_v2: float | None
     """Share of the users that ask for V2 themselves; None: the proxy decides."""
+    staff: tuple[str, ...]
+    """Users as whom V2 is asked for, in turns; none where they say the version itself."""
     addresses: dict[Version | None, tuple[Address, ...]]
     """By the version that answers there; None is the proxy. Users are dealt out to them."""
     named: str
@@ -89,6 +92,12 @@ def work_of(options: LoadOptions) -> Work:
     asked_rate = None if options.rate is None else _read("--rate", options.rate, _rate)
     peak = _peak(options, profile, load, asked_rate)
     addresses, named = _addresses(options, plan)
+    staff = staff_of(plan) if options.staff else ()
+    if options.staff and (not staff or options.direct):
+        raise UsageError(
+            "--staff asks for V2 as the cohort that a 0% phase puts on V2, by a header or cookie, through the proxy; "
+            + ("leave --direct out" if staff else "the plan has none, so give --direct")
+        )
     return Work(
         plan=plan,
         load=load,
@@ -98,12 +107,22 @@ def work_of(options: LoadOptions) -> Work:
         think_s=load.think_s if options.think is None else _read("--think", options.think, think_time),
         rate=asked_rate if peak is None else peak.rate,
         on_v2=_on_v2(options, plan, profile),
+        staff=staff,
         addresses=addresses,
         named=named,
         timeout_s=options.timeout_s,
         seed=options.seed,
         peak=peak,
     )
+
+
+def staff_of(plan: Plan) -> tuple[str, ...]:
+    """Return the users whom a 0 % phase puts on V2; none where the proxy knows users by address alone."""
+    if plan.assignment.user[0].source is KeySource.ADDRESS:
+        return ()
+    staff = plan.staff_cohorts()
+    members = (user for name, users in plan.assignment.cohorts.items() if name in staff for user in users)
+    return tuple(sorted(user for user in members if plan.assignment.cohort_of(user) in staff))
 
 
 def _peak(options: LoadOptions, profile: Profile, load: Load, asked_rate: float | None) -> Peak | None:
@@ -128,16 +147,16 @@ def _peak(options: LoadOptions, profile: Profile, load: Load, asked_rate: float 
 
 def _on_v2(options: LoadOptions, plan: Plan, profile: Profile) -> float | None:
     """Return the share of users that ask for V2 themselves."""
-    can_choose = options.direct or bool(plan.override_secret)
+    can_choose = options.direct or options.staff or bool(plan.override_secret)
     if options.v2 is None:
-        if not can_choose or (profile is not Profile.PEAK and not options.direct):
+        if not can_choose or (profile is not Profile.PEAK and not (options.direct or options.staff)):
             return None
         return PEAK_SHARE if profile is Profile.PEAK else 0.5
     share = _read("--v2", options.v2, basis_points) / BUCKETS
     if not can_choose:
         raise UsageError(
             "--v2 has users choose their version: through the proxy that takes the plan's `override secret`, "
-            "which it has not; give it one, or ask the services themselves with --direct"
+            "which it has not, or --staff; give it one, or ask the services themselves with --direct"
         )
     return share
 
@@ -148,10 +167,10 @@ def _addresses(options: LoadOptions, plan: Plan) -> tuple[dict[Version | None, t
         if options.may_load is not None:
             raise UsageError("--may-load says that a --target may be loaded; name the target")
         if not options.direct:
-            return {None: (_address(plan.api.listen),)}, f"the proxy at {plan.api.listen}"
+            return {None: (address_of(plan.api.listen),)}, f"the proxy at {plan.api.listen}"
         servers = {Version.V1: plan.api.v1.upstreams, Version.V2: plan.api.v2.upstreams}
         told = " and ".join(f"{version} at {', '.join(those)}" for version, those in servers.items())
-        return {version: tuple(_address(server) for server in those) for version, those in servers.items()}, told
+        return {version: tuple(address_of(server) for server in those) for version, those in servers.items()}, told
     if options.direct:
         raise UsageError("--direct asks the plan's own services, --target another address; give one of them")
     return _other(options.target, options.may_load, plan)
@@ -176,7 +195,8 @@ def _other(target: str, word: str | None, plan: Plan) -> tuple[dict[Version | No
     return {None: ((parts.hostname, port),)}, name
 
 
-def _address(text: str) -> Address:
+def address_of(text: str) -> Address:
+    """Return host and port, of loopback where a server listens everywhere."""
     host, _, port = text.rpartition(":")
     return _EVERYWHERE.get(host, host).strip("[]"), int(port)
 

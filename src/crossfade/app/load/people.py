@@ -160,10 +160,11 @@ def _person(work: Work, key: str, number: int, region: str, client: str, *, on_v
     address = servers[number % len(servers)]
     rule = work.plan.assignment
     lines = [f"Host: {_host(address)}", "User-Agent: crossfade-load", "Accept: */*"]
-    lines += _sent(next((k for k in rule.user if k.source is not KeySource.ADDRESS), None), key)
+    sent = work.staff[number % len(work.staff)] if on_v2 and work.staff else key
+    lines += _sent(next((k for k in rule.user if k.source is not KeySource.ADDRESS), None), sent)
     lines += _sent(rule.region, region)
     lines += _sent(rule.client, f"load-{client}")
-    if work.on_v2 is not None and not direct:
+    if work.on_v2 is not None and not direct and not work.staff:
         lines += [f"X-Crossfade-Secret: {work.plan.override_secret}", f"X-Crossfade-Version: {wanted}"]
     upstream = work.plan.api.v2 if on_v2 else work.plan.api.v1
     return Person(

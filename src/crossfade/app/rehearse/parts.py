@@ -14,7 +14,7 @@ from crossfade.adapters.load import allow_connections, reach
 from crossfade.adapters.mirror import Asker
 from crossfade.adapters.system import cpu_seconds
 from crossfade.app.contract.reading import Read, read
-from crossfade.app.load.options import LoadOptions, Work, work_of
+from crossfade.app.load.options import LoadOptions, Work, address_of, staff_of, work_of
 from crossfade.app.load.report import Ran, notes
 from crossfade.app.load.report import as_data as load_as_data
 from crossfade.app.load.run import Driver
@@ -35,6 +35,8 @@ from crossfade.core.words import duration
 from crossfade.errors import UnreachableError, UsageError
 from crossfade.ports import Clock
 
+PROXY_S: Final = 5.0
+"""For the proxy to take a connection."""
 BREAKING_MAX: Final = 50
 """Findings of the contract that are told one by one."""
 
@@ -205,11 +207,15 @@ async def _mirror(stage: Stage, progress: Progress) -> None:
 
 async def _load(stage: Stage, progress: Progress) -> None:
     plan, extent = stage.plan, stage.extent
-    direct = not plan.override_secret
-    if direct:
+    staff = not plan.override_secret and bool(staff_of(plan))
+    why = await _why_not_through_the_proxy(plan, staff=staff)
+    if why:
+        progress.notes.append(f"the services were asked themselves, not through the proxy: {why}")
+    elif staff:
         progress.notes.append(
-            "the services were asked themselves, not through the proxy: at 0 % that takes the plan's `override secret`"
+            f"through the proxy at {plan.api.listen}, V2 as {', '.join(sorted(plan.staff_cohorts()))}"
         )
+    direct, staff = bool(why), staff and not why
     profiles = {"steady": extent.load}
     if extent.peak is not None and plan.load and plan.load.peak:
         profiles["peak"] = extent.peak
@@ -222,6 +228,7 @@ async def _load(stage: Stage, progress: Progress) -> None:
             users=min(plan.load.users if plan.load else 1000, extent.users_max),
             v2=share,
             direct=direct,
+            staff=staff,
             seed=stage.seed,
         )
         work = work_of(options)
@@ -232,7 +239,7 @@ async def _load(stage: Stage, progress: Progress) -> None:
                 *("crossfade", "load", str(stage.path), "--profile", profile, "--for", for_),
                 *("--users", str(work.users), "--seed", str(stage.seed)),
                 *(["--v2", share] if share else []),
-                *(["--direct"] if direct else []),
+                *(["--direct"] if direct else ["--staff"] if staff else []),
             ]
         )
         for check in ran.checks():
@@ -248,6 +255,17 @@ async def _load(stage: Stage, progress: Progress) -> None:
             )
         progress.notes.append(f"{profile}: {work.users:,} users on {work.named} for {for_}")
         progress.notes += [f"{profile}: {note}" for note in notes(data)]
+
+
+async def _why_not_through_the_proxy(plan: Plan, *, staff: bool) -> str:
+    """Return why V2 can't be asked for through the proxy at 0 %; empty where it can."""
+    if not plan.override_secret and not staff:
+        return "at 0 % that takes the plan's `override secret`, or a cohort that a 0 % phase puts on V2"
+    try:
+        await reach(*address_of(plan.api.listen), timeout_s=PROXY_S)
+    except UnreachableError as error:
+        return str(error)
+    return ""
 
 
 def _example(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> str:
