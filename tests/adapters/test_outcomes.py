@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.adapters.outcomes import REGIONS_MAX, Fate, Posted, PostedOutcomes
+from crossfade.adapters.outcomes import JOURNAL, REGIONS_MAX, Fate, Posted, PostedOutcomes
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Arm, Tick
 from crossfade.core.plan import DAY, Metric, MetricKind, Plan
@@ -96,14 +96,13 @@ def test_a_restart_counts_nobody_twice_and_keeps_no_user_in_clear(desk: Desk) ->
     desk.take(of("somebody", id="order-7"))
     again = Desk(desk.folder)
     assert again.take(of("somebody"), of("u2", id="order-7")) == {"repeated": 2}
-    kept = b"".join(path.read_bytes() for path in desk.folder.iterdir())
-    assert len(kept) == 16
-    assert b"some" not in kept
+    assert sum(path.stat().st_size for path in desk.folder.glob("*.units")) == 16
+    assert b"some" not in b"".join(path.read_bytes() for path in desk.folder.iterdir())
 
 
 def test_a_file_that_a_crash_cut_is_read_as_far_as_it_goes(desk: Desk) -> None:
     desk.take(of("u1"), of("u2"))
-    (file,) = desk.folder.iterdir()
+    (file,) = desk.folder.glob("*.units")
     file.write_bytes(file.read_bytes()[:-3])
     again = Desk(desk.folder)
     assert again.take(of("u1"), of("u2")) == {"taken": 1, "repeated": 1}
@@ -128,13 +127,94 @@ def test_what_is_older_than_the_phase_or_three_days_is_outdated(desk: Desk) -> N
 def test_files_of_days_that_are_over_go(desk: Desk) -> None:
     for day in range(5):
         desk.take(of("u1"), now=NOON + day * DAY)
-    assert len(list(desk.folder.iterdir())) == 3
+    assert len(list(desk.folder.glob("*.units"))) == 3
 
 
 def test_a_tick_that_nobody_reported_leaves_outcomes_to_the_next(desk: Desk) -> None:
     desk.take(of("u1"))
     assert desk.close(seen=False) == {}
     assert sum(n for n, _ in desk.close(NOON + 10).values()) == 1
+
+
+class World:
+    """A store that has ticks or hasn't, and processes that end at any moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number, self.told, self.has = folder, 1000, 0, dict[int, int]()
+        self.unsaved: dict[int, int] = {}
+        self.desk = self._process()
+
+    def _process(self) -> PostedOutcomes:
+        return PostedOutcomes(PLAN, self.folder, key=b"k", tick_s=10, kept=self._last)
+
+    async def _last(self) -> int | None:
+        return max(self.has, default=None)
+
+    async def step(self, what: str) -> None:
+        match what:
+            case "post":
+                users = [of(f"u{self.told + n}", at=10.0 * self.number - 15 * n) for n in range(3)]
+                fates = self.desk.take(users, split=HALF, killed=False, phase_since=0.0, now=10.0 * self.number)
+                self.told += fates[Fate.TAKEN]
+            case "close" | "dark":
+                sources = frozenset({"collector"} if what == "close" else ())
+                tick = Tick(number=self.number, start=10.0 * self.number, length=10.0, cells={}, sources=sources)
+                added = self.desk.add_to(tick).cells.values()
+                self.unsaved[self.number] = sum(cell.outcomes["conversion"][0] for cell in added)
+                self.number += 1
+            case "save":
+                self.has |= self.unsaved
+                self.unsaved.clear()
+            case _:
+                self.unsaved.clear()
+                self.desk = self._process()
+                await self.desk.start()
+
+
+@given(steps=st.lists(st.sampled_from(["post", "post", "close", "close", "dark", "save", "crash"]), max_size=40))
+async def test_what_was_taken_is_in_the_stores_ticks_once_however_often_the_process_dies(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    world = World(tmp_path_factory.mktemp("crashes"))
+    for step in [*steps, "crash", "close", "save"]:
+        await world.step(step)
+    assert sum(world.has.values()) == world.told
+
+
+async def test_a_journal_that_grew_long_is_written_anew_with_what_is_needed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossfade.adapters.outcomes.JOURNAL_BYTES", 5000)
+    desk = Desk(desk.folder)
+    sizes = []
+    for number in range(50):
+        desk.take(*(of(f"u{number}-{n}") for n in range(10)), now=NOON + 10 * number)
+        sizes.append((desk.folder / JOURNAL).stat().st_size)
+    assert max(sizes) < 16_000
+    again = Desk(desk.folder)
+    await again.posted.start()
+    assert sum(n for n, _ in again.close(NOON + 500).values()) == 500
+    assert again.take(*(of(f"u{number}-3") for number in range(50))) == {"repeated": 50}
+
+
+async def test_half_a_line_was_not_taken_and_another_file_is_told(desk: Desk) -> None:
+    desk.take(of("u1"))
+    journal = desk.folder / JOURNAL
+    journal.write_bytes(journal.read_bytes() + b'{"units": [[20000, "00')
+    again = Desk(desk.folder)
+    await again.posted.start()
+    again.take(of("u2"))
+    assert sum(n for n, _ in again.close().values()) == 2
+    journal.write_text("no journal\n")
+    with pytest.raises(StoreError, match="is no journal of outcomes"):
+        await Desk(desk.folder).posted.start()
+
+
+def test_units_are_found_among_very_many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfade.adapters.outcomes._RECENT", 10)
+    for first in range(0, 200, 5):
+        assert desk.take(*(of(f"u{n}") for n in range(first, first + 5))) == {"taken": 5}
+    assert desk.take(*(of(f"u{n}") for n in range(201))) == {"repeated": 200, "taken": 1}
 
 
 def test_units_that_can_not_be_kept_are_not_taken(tmp_path: Path) -> None:

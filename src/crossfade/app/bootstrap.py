@@ -260,7 +260,9 @@ def _assemble(
     proxy_folder = folder / PROXY_FOLDER
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
     switch = HaproxyRollback(proxy_folder)
-    outcomes = PostedOutcomes(plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s)
+    outcomes = PostedOutcomes(
+        plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s, kept=partial(_last_tick, store, plan.name)
+    )
     servers = (Prometheus(source, plan.metrics, clock=clock, lateness_s=settings.lateness_s) for source in plan.sources)
     sources: tuple[MetricsSource, ...] = (outcomes, *servers)
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
@@ -304,6 +306,11 @@ def _assemble(
         outbox=outbox,
     )
     return _App(plan, path, folder, switch, store, clock, leadership, carried, opening)
+
+
+async def _last_tick(store: SqlStore, rollout: str) -> int | None:
+    kept = await store.evidence(rollout)
+    return None if kept is None else kept[0]
 
 
 def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings, url: str) -> Outbox:
