@@ -15,6 +15,7 @@ from tests.adapters.haproxy_origin import Client, LineSink, Origin, free_port, m
 
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback
 from crossfade.adapters.haproxy.process import find_binary, refusal
+from crossfade.adapters.haproxy.render import INT_MAP
 from crossfade.adapters.haproxy.runtime import Runtime
 from crossfade.adapters.haproxy.state import read_files, write_retired
 from crossfade.adapters.system import SystemClock
@@ -290,7 +291,7 @@ class InterruptedHereError(Exception):
     pass
 
 
-def _at_command(proxy: HaproxyProxy, number: int, act: Callable[[], object]) -> None:
+def _at_command(proxy: HaproxyProxy | HaproxyRollback, number: int, act: Callable[[], object]) -> None:
     """Have something happen before the runtime command of this number, counted from 0."""
     original = proxy._runtime.ask
     count = 0
@@ -347,10 +348,18 @@ async def test_a_rollback_wins_against_a_raise_under_way(tmp_path: Path) -> None
     switch = HaproxyRollback(tmp_path)
     generation, number = 1, 0
     noticed: list[bool] = []
+    asked: list[str] = []
     async with running(plan, tmp_path) as proxy:
         fresh = proxy._runtime.ask
+
+        async def noted(command: str) -> str:
+            asked.append(command)
+            return await fresh(command)
+
         while True:
             await proxy.apply(ProxyState(generation=generation, split=Split(everyone=3000)))
+            asked.clear()
+            proxy._runtime.ask = noted  # type: ignore[method-assign]
             raised = ProxyState(generation=generation + 1, split=Split(everyone=9000, cohorts={"beta": 10_000}))
             thrown: list[bool] = []
 
@@ -364,19 +373,66 @@ async def test_a_rollback_wins_against_a_raise_under_way(tmp_path: Path) -> None
                 overtaken = False
             except StaleGenerationError:
                 overtaken = True
-            proxy._runtime.ask = fresh  # type: ignore[method-assign]
             if not thrown:
                 break
+            proxy._runtime.ask = fresh  # type: ignore[method-assign]
             found = await killed_state(proxy)
             assert (found.killed, found.split.everyone, found.split.cohorts.get("beta", 0)) == (True, 0, 0), number
             lines = map_lines(tmp_path)
             assert (lines["kill"], lines["split"], lines["split.beta"]) == ("1", "0", "0"), number
             noticed.append(overtaken)
             generation, number = found.generation + 3, number + 1
-    # the last four commands come after the last look: the change was complete, and the rollback is the later one
-    assert all(noticed[:-4])
-    assert len(noticed) > 8
+    # after the last look the change was complete, and the rollback is the later one
+    looks = [number for number, command in enumerate(asked) if command.startswith("show map") and INT_MAP in command]
+    assert len(looks) > 2
+    assert noticed == [number <= looks[-1] for number in range(len(asked))]
     await switch.close()
+
+
+@pytest.mark.parametrize("done", [1, 6, 11])
+async def test_a_raise_that_begins_within_a_rollback_and_ends_after_it_loses(tmp_path: Path, done: int) -> None:
+    """Wherever in the rollback the first commands of the raise come; the rest of them come when it has ended."""
+    plan = make_plan(["127.0.0.1:1"], ["127.0.0.1:2"])
+    async with running(plan, tmp_path) as proxy:
+        fresh = proxy._runtime.ask
+        base, number = 1, 0
+        while True:
+            switch = HaproxyRollback(tmp_path)
+            proxy._runtime.ask = fresh  # type: ignore[method-assign]
+            await proxy.apply(ProxyState(generation=base, split=Split(everyone=3000)))
+            reached, ended = asyncio.Event(), asyncio.Event()
+            raises: list[asyncio.Task[object]] = []
+
+            async def pause(reached: asyncio.Event = reached, ended: asyncio.Event = ended) -> None:
+                reached.set()
+                await ended.wait()
+
+            async def rise(
+                raises: list[asyncio.Task[object]] = raises, reached: asyncio.Event = reached, generation: int = base
+            ) -> None:
+                rising = asyncio.ensure_future(
+                    proxy.apply(ProxyState(generation=generation, split=Split(everyone=9000)))
+                )
+                raises.append(rising)
+                await asyncio.wait([rising, asyncio.ensure_future(reached.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+            _at_command(proxy, done, pause)
+            _at_command(switch, number, rise)
+            (node,) = await switch.rollback(base + 1)
+            ended.set()
+            await switch.close()
+            for rising in raises:
+                with suppress(StaleGenerationError):
+                    await rising
+            proxy._runtime.ask = fresh  # type: ignore[method-assign]
+            found = await killed_state(proxy)
+            assert (node.error, found.killed, found.split.everyone) == ("", True, 0), number
+            lines = map_lines(tmp_path)
+            assert (lines["kill"], lines["split"], lines["rolled-back"]) == ("1", "0", str(base + 1)), number
+            if not raises:
+                break
+            base, number = found.generation + 3, number + 1
+    assert number > 8
 
 
 async def test_a_rollback_and_a_retirement_at_once_end_as_one_of_them(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ class HaproxyRollback:
         if found.retired:
             return await self._let_go()
         goal = rolled_back(found, generation)
-        keys = [ROLLBACKS, ROLLED_BACK, GENERATION, *share_keys(goal.ints)]
+        # counted last: whoever reads the new count, and could not see it change, reads as well whom it outdates
+        keys = [ROLLED_BACK, ROLLBACKS, GENERATION, *share_keys(goal.ints)]
         for _ in range(_ATTEMPTS):
             await self._runtime.set([(INT_MAP, key, str(goal.ints[key])) for key in (KILL, *keys)])
             now = await self._runtime.maps()
