@@ -195,6 +195,8 @@ def contract(output: str, **options: Any) -> None:
 @main.command()
 @_PLAN
 @click.option("--requests", type=click.Path(path_type=Path), help="Recorded requests; default: what the load asks.")
+@click.option("--follow", type=click.Path(path_type=Path), help="Access log that is being written: ask what it gets.")
+@click.option("--sample", metavar="SHARE", help="Share of the log's requests, such as 10%; default: all.")
 @click.option("--rate", help="Questions a second, such as 20/s; default: the plan's mirror.rate.")
 @click.option("--for", "for_", help="How long, such as 5m; default: until the verdict is certain.")
 @click.option("--v1", metavar="URL", help="Where V1 answers; default: the plan's upstreams.")

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import click
+
 from crossfade.adapters.system import SystemClock
 from crossfade.app.commands import say
+from crossfade.app.mirror.follow import Following
 from crossfade.app.mirror.questions import Question, Questions, drawn
 from crossfade.app.mirror.report import as_data, as_text
 from crossfade.app.mirror.run import MirrorReport, Places, Running, mirror
-from crossfade.app.planfile import load_plan
+from crossfade.app.planfile import load_plan, quantities
 from crossfade.app.planfile.mirror import mirror_rate
-from crossfade.app.planfile.quantities import positive_duration
 from crossfade.core.mirror.rules import Mirror
 from crossfade.core.plan import Plan
 from crossfade.core.verdict import Verdict
 from crossfade.errors import UsageError
+from crossfade.ports import Clock
 
 _T = TypeVar("_T")
 
@@ -32,6 +35,8 @@ class MirrorOptions:
 
     plan: Path
     requests: Path | None = None
+    follow: Path | None = None
+    sample: str | None = None
     rate: str | None = None
     for_: str | None = None
     v1: str | None = None
@@ -47,14 +52,14 @@ def run_mirror(options: MirrorOptions, output: str) -> int:
     """
     plan = load_plan(options.plan)
     clock = SystemClock()
-    questions, left_out = _questions(options, plan, clock.now())
     places = Places.of(plan)
     places = Places(
         v1=places.v1 if options.v1 is None else _place("--v1", options.v1, plan.api.v1.path),
         v2=places.v2 if options.v2 is None else _place("--v2", options.v2, plan.api.v2.path),
     )
+    questions, left_out = _questions(options, plan, clock, places)
     rate = None if options.rate is None else _read("--rate", options.rate, mirror_rate)
-    for_s = None if options.for_ is None else _read("--for", options.for_, positive_duration)
+    for_s = None if options.for_ is None else _read("--for", options.for_, quantities.positive_duration)
 
     async def run() -> MirrorReport:
         return await mirror(
@@ -75,9 +80,21 @@ def run_mirror(options: MirrorOptions, output: str) -> int:
     return 0 if report.verdict is Verdict.PASS else 1
 
 
-def _questions(options: MirrorOptions, plan: Plan, now: float) -> tuple[Iterator[Question], Mapping[str, int]]:
+def _questions(
+    options: MirrorOptions, plan: Plan, clock: Clock, places: Places
+) -> tuple[Iterator[Question | None], Mapping[str, int]]:
+    if options.follow is not None:
+        if options.requests is not None:
+            raise UsageError("--follow and --requests are two places to take questions from; give one")
+        sample = 1.0 if options.sample is None else _read("--sample", options.sample, _some)
+        reading = Questions(plan, plan.mirror or Mirror())
+        following = Following(reading, options.follow, places, clock, share=sample, timeout_s=options.timeout_s)
+        click.echo(f"asking {sample * 100:g} % of what {options.follow} gets from now on; Ctrl-C ends it", err=True)
+        return iter(following), reading.left_out
+    if options.sample is not None:
+        raise UsageError("--sample is of what a log gets; give --follow as well")
     if options.requests is None:
-        return drawn(plan, options.seed, now), {}
+        return drawn(plan, options.seed, clock.now()), {}
     reading = Questions(plan, plan.mirror or Mirror())
     questions = reading.file(options.requests)
     first = next(questions, None)
@@ -98,6 +115,13 @@ def _stop_on_signals(running: Running) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.stop)
+
+
+def _some(text: str) -> float:
+    share = quantities.share(text)
+    if not share:
+        raise ValueError(f"{text} is nobody; write such as 10%")
+    return share
 
 
 def _place(flag: str, url: str, path: str) -> tuple[str, ...]:

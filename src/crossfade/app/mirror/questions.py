@@ -40,6 +40,10 @@ class Question:
     """Those that are sent as recorded."""
 
 
+Request = tuple[str, str, Mapping[str, str]]
+"""Method, URL or path, and headers, as recorded."""
+
+
 class Questions:
     """Reads recorded requests, and counts those that are left out by why."""
 
@@ -78,40 +82,46 @@ class Questions:
             yield from self._line(line)
 
     def _line(self, line: bytes) -> Iterator[Question]:
+        found = self.request(line)
+        if found:
+            yield from self.question(*found)
+
+    def request(self, line: bytes) -> Request | None:
         """Read a URL, `GET /path`, an object of JSON, or a line of an access log."""
         text = line.decode("utf-8", "replace").strip()
         if not text or text.startswith("#"):
-            return
+            return None
         if text.startswith("{"):
             try:
                 entry = orjson.loads(text)
             except orjson.JSONDecodeError:
                 entry = None
             if isinstance(entry, dict) and isinstance(entry.get("url"), str):
-                yield from self._entry({"request": entry})
-            else:
-                self.left_out["no request in the line"] += 1
-            return
-        found = _ACCESS.search(text) or _REQUEST.fullmatch(text)
-        if found:
-            yield from self.question(found[1], found[2], {})
+                return self._request_of({"request": entry})
+        elif found := _ACCESS.search(text) or _REQUEST.fullmatch(text):
+            return found[1], found[2], {}
         elif " " not in text and (text.startswith("/") or "://" in text):
-            yield from self.question("GET", text, {})
-        else:
-            self.left_out["no request in the line"] += 1
+            return "GET", text, {}
+        self.left_out["no request in the line"] += 1
+        return None
 
     def _entry(self, entry: Any) -> Iterator[Question]:
+        found = self._request_of(entry)
+        if found:
+            yield from self.question(*found)
+
+    def _request_of(self, entry: Any) -> Request | None:
         """Read an entry of a HAR file, or an object with `method`, `url` and `headers`."""
         request = entry.get("request") if isinstance(entry, dict) else None
         if not isinstance(request, dict) or not isinstance(request.get("url"), str):
             self.left_out["no request in the entry"] += 1
-            return
+            return None
         headers = request.get("headers") or {}
         if isinstance(headers, list):
             headers = {one.get("name"): one.get("value") for one in headers if isinstance(one, dict)}
         pairs = headers.items() if isinstance(headers, dict) else ()
         kept = {name: value for name, value in pairs if isinstance(name, str) and isinstance(value, str)}
-        yield from self.question(str(request.get("method", "GET")), request["url"], kept)
+        return str(request.get("method", "GET")), request["url"], kept
 
     def question(self, method: str, url: str, headers: Mapping[str, str]) -> Iterator[Question]:
         """Give the question that a request is, if it may be asked: GET or HEAD, at the plan's entry."""

@@ -21,6 +21,8 @@ from crossfade.core.verdict import Verdict, combine
 from crossfade.errors import UnreachableError
 from crossfade.ports import Clock
 
+AGENT = "crossfade-mirror"
+"""User-Agent of what is asked, unless the question has its own."""
 LOOK_EVERY = 200
 """Questions between two looks at whether the verdict is certain."""
 GONE_AFTER = 20
@@ -29,6 +31,8 @@ SLACK_S = 0.1
 """How much of the time that a wait for answers took is made up for: the rate is a cap, after a stall as well."""
 IN_FLIGHT_MAX = 32
 """Questions under way: a version that hangs is not asked more and more."""
+_IDLE_S = 0.1
+"""Wait for the next look at whether a question has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,7 @@ class Running:
 
 async def mirror(
     plan: Plan,
-    questions: Iterator[Question],
+    questions: Iterator[Question | None],
     clock: Clock,
     *,
     places: Places | None = None,
@@ -103,10 +107,10 @@ async def mirror(
 ) -> MirrorReport:
     """Ask every question of V1 twice and of V2 once, all at the same time, and judge what differs.
 
-    It ends with the questions, after `for_s` real seconds, or, where that is None, as soon as the verdict is certain.
-    `rate` is in questions per second (default: the plan's), `left_out` is read at the end. `started` is handed the
-    running mirror before the first question. UnreachableError where a version does not answer at the start; who goes
-    away later makes the report partial.
+    None among the questions: there is none at the moment. It ends with the questions, after `for_s` real seconds, or,
+    where that is None, as soon as the verdict is certain. `rate` is in questions per second (default: the plan's),
+    `left_out` is read at the end. `started` is handed the running mirror before the first question. UnreachableError
+    where a version does not answer at the start; who goes away later makes the report partial.
     """
     rules = plan.mirror or Mirror()
     places = places or Places.of(plan)
@@ -123,7 +127,9 @@ async def mirror(
         verdict = combine([verdict, Verdict.INCONCLUSIVE])
     return MirrorReport(
         verdict=verdict,
-        sentence=sentence_of(verdict, lines, running.tally.compared, rules.limit, partial=running.why),
+        sentence=sentence_of(verdict, lines, running.tally.compared, rules.limit, partial=running.why)
+        if running.asked
+        else "nothing was asked: no question came" + (f"; it ended early: {running.why}" if running.why else ""),
         places=places,
         entry=plan.api.entry.rstrip("/"),
         rules=rules,
@@ -160,7 +166,7 @@ def sentence_of(verdict: Verdict, lines: tuple[Line, ...], compared: int, limit:
 async def _reach(asker: Asker, places: Places) -> None:
     for version, urls in (("V1", places.v1), ("V2", places.v2)):
         for url in urls:
-            answer = await asker.ask("HEAD", url, {})
+            answer = await asker.ask("HEAD", url, {"User-Agent": AGENT})
             if answer.trouble and not answer.status:
                 parts = urlsplit(url)
                 raise UnreachableError(f"{version} at {parts.netloc}: {answer.trouble}; start it first")
@@ -185,14 +191,18 @@ class _Work:
             false_fail=self._confidence.false_rollback,
         )
 
-    async def all(self, questions: Iterator[Question], clock: Clock, rate: float, for_s: float | None) -> None:
+    async def all(self, questions: Iterator[Question | None], clock: Clock, rate: float, for_s: float | None) -> None:
         """Ask until there is no more to ask, time is over, the verdict is certain, or somebody stops it."""
         stopping: asyncio.Task[Any] = asyncio.create_task(self._running.stopped.wait())
         tasks: set[asyncio.Task[Any]] = set()
         begun = due = clock.monotonic()
         try:
-            for number, question in enumerate(questions):
-                now = clock.monotonic()
+            for question in questions:
+                now, number = clock.monotonic(), self._running.asked
+                if question is None:
+                    if (for_s is not None and now - begun >= for_s) or await self._stopped(stopping, tasks, _IDLE_S):
+                        break
+                    continue
                 due = max(due + 1 / rate, now - SLACK_S) if number else now
                 wait = due - now
                 over = for_s is not None and max(due, now) - begun >= for_s
@@ -227,7 +237,7 @@ class _Work:
 
     async def _ask(self, question: Question) -> None:
         first, second = next(self._turns)
-        headers = {"User-Agent": "crossfade-mirror", **question.headers, **self._rules.with_headers}
+        headers = {"User-Agent": AGENT, **question.headers, **self._rules.with_headers}
         urls = (first, first, second)
         asking = [self._asker.ask(question.method, url + question.rest, headers) for url in urls]
         if self._rules.reference is not None:
