@@ -555,6 +555,10 @@ class World:
                 answer = await self._ask_leader(verb)
                 if answer is None or answer.done:
                     self.watch.broken(HONEST, f"after it was {state} this was done: {verb}")
+        if self.watch.rollout.state is State.RETIRED:
+            self.proxy.crash()
+            await self.proxy.start()
+            self.watch.look()
         refused = await self._only_leader().answer(
             f"/api/v1/rollouts/{self.plan.name}/rollback", {}, {"by": "eve", "reason": ""}, secret=VIEWER
         )
