@@ -317,3 +317,27 @@ def test_what_the_section_leaves_out_comes_from_the_metrics(tmp_path: Path) -> N
     assert rig.rules.latency_ms == 200
     assert rig.v2.startswith("http://127.0.0.1:2/v2/trips?from=")
     assert [url.partition("?")[0] for url in rig.others] == ["http://127.0.0.1:1/v1/trips"]
+
+
+async def test_recorded_requests_are_mirrored_first_and_then_what_the_load_asks(tmp_path: Path) -> None:
+    """A request with a fault of its own, which the plan's load never asks."""
+    recorded = tmp_path / "access.log"
+    recorded.write_text('"GET /v1/trips?from=XXX HTTP/1.1" 200\n"POST /v1/trips HTTP/1.1" 200\n' * 5)
+    async with serving() as v1, serving() as v2:
+        plan = plan_in(tmp_path, v1.port, v2.port)
+        progress = Progress()
+        stage = Stage(load_plan(plan), plan, SystemClock(), extent=FEW, requests=recorded)
+        await run_part(PartName.MIRROR, stage, progress)
+    asked = [request.query_string for request in v2.asked]
+    assert asked.count("from=XXX") == 5
+    assert set(asked) - {"from=XXX"} <= {"from=JFK", "from=EWR"}
+    assert f"the requests of {recorded} were asked first" in progress.notes
+    assert "5 recorded ones were not: POST: may change something" in progress.notes
+
+
+def test_a_file_without_requests_is_told_before_anything_is_tried(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    for name, said in (("nowhere.log", "can't be read"), ("empty.log", "holds no question to ask again")):
+        (tmp_path / "empty.log").write_text("")
+        done = CliRunner().invoke(main, ["rehearse", str(plan), "--requests", str(tmp_path / name)])
+        assert (done.exit_code, said in done.output + str(done.exception)) == (2, True), done.output

@@ -224,6 +224,7 @@ def mirror(plan: Path, output: str, **options: Any) -> None:
 @click.option("--resume", is_flag=True, help="Go on with the rehearsal in the folder: parts that have ended stay.")
 @click.option("--end-dependency", default="", help="Command that kills the dependency's process, to rehearse a crash.")
 @click.option("--start-dependency", default="", help="Command that starts it again.")
+@click.option("--requests", type=click.Path(path_type=Path), help="Recorded requests that the mirror asks first.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; default: rehearsal-ROLLOUT.")
 @click.option("--quick", is_flag=True, help="Fewer users and shorter times: shows faults, no evidence.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of questions that are drawn.")

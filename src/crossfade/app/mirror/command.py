@@ -15,7 +15,7 @@ import click
 from crossfade.adapters.system import SystemClock
 from crossfade.app.commands import say
 from crossfade.app.mirror.follow import Following
-from crossfade.app.mirror.questions import Question, Questions, drawn
+from crossfade.app.mirror.questions import Question, Questions, drawn, recorded
 from crossfade.app.mirror.report import as_data, as_text
 from crossfade.app.mirror.run import MirrorReport, Places, Running, mirror
 from crossfade.app.planfile import load_plan, quantities
@@ -95,20 +95,7 @@ def _questions(
         raise UsageError("--sample is of what a log gets; give --follow as well")
     if options.requests is None:
         return drawn(plan, options.seed, clock.now()), {}
-    reading = Questions(plan, plan.mirror or Mirror())
-    questions = reading.file(options.requests)
-    first = next(questions, None)
-    if first is None:
-        why = "; ".join(f"{times:,}: {why}" for why, times in reading.left_out.most_common(3))
-        raise UsageError(
-            f"{options.requests} holds no question to ask again" + (f" ({why})" if why else "; it is empty")
-        )
-    return _after(first, questions), reading.left_out
-
-
-def _after(first: Question, others: Iterator[Question]) -> Iterator[Question]:
-    yield first
-    yield from others
+    return recorded(plan, options.requests)
 
 
 def _stop_on_signals(running: Running) -> None:

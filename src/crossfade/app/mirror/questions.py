@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -149,6 +149,17 @@ class Questions:
                 name: value for name, value in headers.items() if name.lower() in self._sent and _plain(name + value)
             },
         )
+
+
+def recorded(plan: Plan, path: Path) -> tuple[Iterator[Question], Mapping[str, int]]:
+    """Return a file's questions, and what was left out so far by why; UsageError where it holds none."""
+    reading = Questions(plan, plan.mirror or Mirror())
+    questions = reading.file(path)
+    first = next(questions, None)
+    if first is None:
+        why = "; ".join(f"{times:,}: {why}" for why, times in reading.left_out.most_common(3))
+        raise UsageError(f"{path} holds no question to ask again" + (f" ({why})" if why else "; it is empty"))
+    return chain([first], questions), reading.left_out
 
 
 def drawn(plan: Plan, seed: int, today: float) -> Iterator[Question]:

@@ -19,6 +19,7 @@ from crossfade.adapters.system import SystemClock
 from crossfade.app.client import Client
 from crossfade.app.commands import client_of, record_rehearsal, say
 from crossfade.app.load.command import fast_loop
+from crossfade.app.mirror.questions import recorded
 from crossfade.app.planfile import load_plan, rehearsal_digest
 from crossfade.app.rehearse.crash import Commands, read_commands
 from crossfade.app.rehearse.kept import Kept
@@ -50,6 +51,7 @@ class RehearseOptions:
     reason: str = ""
     end_dependency: str = ""
     start_dependency: str = ""
+    requests: Path | None = None
 
 
 def run_rehearse(options: RehearseOptions, output: str) -> int:
@@ -59,6 +61,8 @@ def run_rehearse(options: RehearseOptions, output: str) -> int:
     before anything is tried. What else can't be reached makes its part INCONCLUSIVE.
     """
     plan = load_plan(options.plan)
+    if options.requests is not None:
+        recorded(plan, options.requests)  # before anything is tried
     controller = _controller(options, plan)
     clock = SystemClock()
     crash = _crash(options, plan, clock)
@@ -70,6 +74,7 @@ def run_rehearse(options: RehearseOptions, output: str) -> int:
         extent=QUICK if options.quick else WHOLE,
         seed=options.seed,
         crash=crash,
+        requests=options.requests,
     )
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         report = runner.run(_rehearse(options, stage, kept, clock))

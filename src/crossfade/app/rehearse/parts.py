@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from crossfade.app.load.options import LoadOptions, Work, address_of, staff_of, 
 from crossfade.app.load.report import Ran, notes
 from crossfade.app.load.report import as_data as load_as_data
 from crossfade.app.load.run import Driver
-from crossfade.app.mirror.questions import drawn
+from crossfade.app.mirror.questions import drawn, recorded
 from crossfade.app.mirror.report import as_data as mirror_as_data
 from crossfade.app.mirror.run import Running, mirror
 from crossfade.app.rehearse.breakers import BreakerRig, Crash, breaker_scenarios
@@ -93,9 +94,11 @@ class Stage:
         extent: Extent = WHOLE,
         seed: int = 1,
         crash: Crash | None = None,
+        requests: Path | None = None,
     ) -> None:
+        """Take where questions are recorded that the mirror asks first; None: it asks what the plan's load does."""
         self.plan, self.path, self.clock, self.extent, self.seed = plan, path, clock, extent, seed
-        self.crash = crash
+        self.crash, self.requests = crash, requests
         self._documents: Mapping[str, Read] | None = None
 
     async def documents(self) -> Mapping[str, Read]:
@@ -180,8 +183,13 @@ async def _mirror(stage: Stage, progress: Progress) -> None:
         why = f"not certain after {duration(extent.mirror_s)}"
         timers.append(asyncio.get_running_loop().call_later(extent.mirror_s, running.stop, why))
 
+    questions = drawn(plan, stage.seed, stage.clock.now())
+    left_out: Mapping[str, int] = {}
+    if stage.requests is not None:
+        first, left_out = recorded(plan, stage.requests)
+        questions = chain(first, questions)
     try:
-        report = await mirror(plan, drawn(plan, stage.seed, stage.clock.now()), stage.clock, started=started)
+        report = await mirror(plan, questions, stage.clock, started=started)
     finally:
         for timer in timers:
             timer.cancel()
@@ -202,6 +210,9 @@ async def _mirror(stage: Stage, progress: Progress) -> None:
     if not progress.criteria:
         progress.cannot("mirror", report.sentence, limit)
     progress.notes.append(f"{report.compared:,} questions were compared")
+    if stage.requests is not None:
+        progress.notes.append(f"the requests of {stage.requests} were asked first")
+        progress.notes += [f"{times:,} recorded ones were not: {why}" for why, times in left_out.items()]
     progress.notes += [f"{times:,} were not: {why}" for why, times in report.not_compared.items()]
 
 
