@@ -12,6 +12,7 @@ from typing import Protocol
 
 from crossfade.core.access import Act, Token
 from crossfade.core.brownout import Absence
+from crossfade.core.clients.owners import OwnerNotice
 from crossfade.core.clients.register import Registered
 from crossfade.core.decide import Decision
 from crossfade.core.enrolment import Enrolment
@@ -393,6 +394,16 @@ class Notifier(Protocol):
         Raises NotTakenError where trying again may help, NoticeRefusedError where it won't. Both name the place as it
         is `shown`. It may hang: whoever calls gives it a limited time. Handed over again, a notice has the same id.
         """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class OwnerNotifier(Protocol):
+    """A way by which notices get to the owners of clients."""
+
+    async def send_to_owner(self, notice: OwnerNotice) -> str:
+        """Hand a notice over; return what came back, in a few words. It raises and may hang as `Notifier.send` does."""
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -68,6 +68,7 @@ def test_nothing_leads_out_of_it() -> None:
     leaving = [kind for kind in e.KINDS.values() if allowed(State.RETIRED, kind)]
     assert {kind.__name__ for kind in leaving} == {
         "SplitApplied", "AlertRaised", "AlertCleared", "ControllerStarted", "DriftFound", "EnrolmentsChanged",
+        "OwnerTold",
     }  # fmt: skip
     said = refusal(State.RETIRED, e.RolledBack)
     assert "cannot roll back a rollout that is retired" in said

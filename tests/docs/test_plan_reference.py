@@ -24,6 +24,7 @@ from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
 from crossfade.app.planfile.mirror import MIRROR_KEYS, REFERENCE_KEYS
 from crossfade.app.planfile.notices import KEPT_KEYS, RULE_KEYS
+from crossfade.app.planfile.owners import OWNER_NOTICES_KEYS, STEPS
 from crossfade.app.planfile.phases import PHASE_KEYS
 from crossfade.app.planfile.rehearsal import BREAKER_KEYS, REHEARSAL_KEYS
 from crossfade.core.plan import GateKind, NoticeKind, Plan
@@ -45,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "prometheus-token").write_text("abc\n")
     (tmp_path / "webhook-url").write_text("https://example.org/notices\n")
     (tmp_path / "webhook-secret").write_text(f"whsec_{'a' * 32}\n")
+    (tmp_path / "announced.txt").write_text("Subject: V1 goes\n\n$clients\n")
     return tmp_path
 
 
@@ -90,6 +92,8 @@ KEYS = (
     *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS, *MIRROR_KEYS, *REFERENCE_KEYS),
     *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS, *REHEARSAL_KEYS, *BREAKER_KEYS, *CLIENTS_KEYS),
+    *OWNER_NOTICES_KEYS,
+    *STEPS,
 )
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from crossfade.app.leadership import Leadership
 from crossfade.app.listening import Listening, listen
 from crossfade.app.meters import Meters
 from crossfade.app.notices import Outbox, allowed_by, notifier_of, page_of
+from crossfade.app.owners import OwnerOutbox, Ways
 from crossfade.app.planfile import load_plan
 from crossfade.app.settings import Settings
 from crossfade.app.trend import Trend
@@ -80,6 +81,8 @@ class _App:
     carried: Carried
     opening: asyncio.Lock
     """Held while a store is opened; one for all rollouts."""
+    tellers: Sequence[Outbox | OwnerOutbox]
+    """Who tell people of it."""
     fault: Exception | None = None
     """What ended it; None while nothing did."""
 
@@ -294,7 +297,8 @@ def _assemble(
         keep_s=settings.keep_days * DAY,
     )
     outbox = _outbox(controller, store, clock, settings, url)
-    leadership.beside = outbox.run
+    tellers: Sequence[Outbox | OwnerOutbox] = [outbox, *_owner_outbox(controller, store, clock, settings)]
+    leadership.beside = partial(_all, [teller.run for teller in tellers])
     carried = Carried(
         controller=controller,
         store=store,
@@ -305,7 +309,7 @@ def _assemble(
         meters=meters,
         outbox=outbox,
     )
-    return _App(plan, path, folder, switch, store, clock, leadership, carried, opening)
+    return _App(plan, path, folder, switch, store, clock, leadership, carried, opening, tellers)
 
 
 async def _last_tick(store: SqlStore, rollout: str) -> int | None:
@@ -318,6 +322,20 @@ def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, setting
     notifiers = {rule.name: notifier_of(rule, allowed, SystemClock().now) for rule in plan.notices}
     link = page_of(plan.name, settings.public_url, url)
     return Outbox(controller, store, clock, notifiers, link=link, jitter=chance)
+
+
+def _owner_outbox(
+    controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings
+) -> Sequence[OwnerOutbox]:
+    rule = controller.plan.owner_notices
+    if rule is None:
+        return ()
+    ways = Ways(rule, allowed_by(settings.allow_private_webhooks), SystemClock().now)
+    return (OwnerOutbox(controller, store, clock, ways, jitter=chance),)
+
+
+async def _all(lives: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    await asyncio.gather(*(life() for life in lives))
 
 
 async def _until_stopped(
@@ -398,8 +416,8 @@ async def _end(app: _App, *, stop_proxy: bool) -> None:
     led = app.leadership.leads and app.leadership.controller.nodes
     await app.switch.close()  # first: a proxy waits for its last connection before it ends
     await app.leadership.end(stop_proxy=stop_proxy)
-    if app.carried.outbox is not None:
-        await app.carried.outbox.close()
+    for teller in app.tellers:
+        await teller.close()
     if led and not stop_proxy:
         log.info("the proxy goes on serving %s; `crossfade proxy stop` ends it", app.plan.api.listen)
         if app.plan.unattended.rollback:

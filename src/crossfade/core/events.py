@@ -293,6 +293,27 @@ class EnrolmentsChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerTold(Event):
+    """An owner of clients was told of a step towards V1's end, or nobody could do so and it is tried no more."""
+
+    id: str
+    """Of the notice."""
+    step: str
+    brownout: str
+    """Its name, of notices of one; empty for others."""
+    owner: str
+    contact: str
+    """Where it went, as it may be shown."""
+    clients: list[str]
+    """The first of those that it names."""
+    count: int
+    """How many it names."""
+    taken: bool
+    said: str
+    """What came back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRaised(Event):
     """People should look."""
 

@@ -93,7 +93,15 @@ TRANSITIONS: dict[tuple[State, type[e.Event]], State] = {
 """(state, event) -> state."""
 
 ANYWHERE: frozenset[type[e.Event]] = frozenset(
-    {e.SplitApplied, e.AlertRaised, e.AlertCleared, e.ControllerStarted, e.DriftFound, e.EnrolmentsChanged}
+    {
+        e.SplitApplied,
+        e.AlertRaised,
+        e.AlertCleared,
+        e.ControllerStarted,
+        e.DriftFound,
+        e.EnrolmentsChanged,
+        e.OwnerTold,
+    }
 )
 """Facts that change no state and may be recorded in all of them."""
 

@@ -10,7 +10,6 @@ The same history makes the same notices with the same ids, on whatever machine a
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -25,7 +24,7 @@ from crossfade.core.jsonable import to_json
 from crossfade.core.observation import BreakerReading
 from crossfade.core.plan import GateKind, MetricKind, NoticeKind, NoticeRule, Plan
 from crossfade.core.verdict import Verdict
-from crossfade.core.words import duration
+from crossfade.core.words import duration, one_line
 
 CALM_S = 600.0
 """Plan seconds: what begins again within so long after its end must last for as long before it is told."""
@@ -497,6 +496,4 @@ def _because(reason: str) -> str:
 
 def _tidy(sentence: str) -> str:
     """Return a sentence in one line, without what a terminal or a chat would take for more than text."""
-    plain = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in sentence)
-    words = " ".join(plain.split())
-    return words if len(words) <= SENTENCE_MAX else f"{words[: SENTENCE_MAX - 1]}…"
+    return one_line(sentence, SENTENCE_MAX)

@@ -549,6 +549,37 @@ class Deprecation:
                 raise ValueError(f"brownout {later.name} begins before {earlier.name} is over")
 
 
+class OwnerStep(StrEnum):
+    """What the owners of clients are told, in the order in which it comes."""
+
+    PREPARED = "prepared"
+    """V2 is being rolled out, and V1 will be deprecated."""
+    ANNOUNCED = "announced"
+    """V1's answers tell of its end."""
+    BROWNOUT = "brownout"
+    """One begins within a week, and meets the client."""
+    LAST_WEEK = "last week"
+    """V1 may be gone in a week."""
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerNotices:
+    """What the owners of clients that still ask for V1 are told, and how it gets to them."""
+
+    templates: Mapping[OwnerStep, str]
+    """Of each step that is told, with a subject in its first line."""
+    sender: str = ""
+    """Mail address that it comes from."""
+    mail: Kept | None = None
+    """URL of the server that takes mail; None: owners with a mail address are not told."""
+    secret: Kept | None = None
+    """Signs what is posted to owners with a URL."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", MappingProxyType(dict(self.templates)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsRule:
     """How the ledger of clients knows who calls; the id is what `AssignmentRule.client` names."""
@@ -559,6 +590,8 @@ class ClientsRule:
     """Networks from which an id counts; empty: from anywhere."""
     by_agent: bool = False
     """Who has no id that counts is named by the first product of the User-Agent."""
+    notices: OwnerNotices | None = None
+    """None: owners are told nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -625,6 +658,11 @@ class Plan:
         if found is None:
             raise ValueError(f"the plan has no source {name!r}")
         return found
+
+    @property
+    def owner_notices(self) -> OwnerNotices | None:
+        """Return what the owners of clients are told; None for nothing."""
+        return None if self.clients is None else self.clients.notices
 
     @property
     def exempts(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 
 _UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -36,3 +37,10 @@ def moment(at: float | None) -> str:
     if at is None:
         return "-"
     return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def one_line(text: str, most: int) -> str:
+    """Return text from outside as one line of at most so many characters, without controls and directions."""
+    plain = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in text)
+    words = " ".join(plain.split())
+    return words if len(words) <= most else f"{words[: most - 1]}…"

@@ -211,6 +211,10 @@ class Controller:
         """Return this process's part in the question who may act; None where nobody else can."""
         return self._parts.lease
 
+    async def note_owner_told(self, event: e.OwnerTold) -> None:
+        """Note in the history that an owner of clients was told, now or as soon as the store can."""
+        await self._journal.record_done(event)
+
     @property
     def unwritten(self) -> Sequence[StoredEvent]:
         """Return the events of the rollout that the store has not taken yet."""

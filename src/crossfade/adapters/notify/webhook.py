@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -22,6 +23,7 @@ import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from crossfade.adapters.notify.addresses import Allowed, not_public
+from crossfade.core.clients.owners import OwnerNotice
 from crossfade.core.notices import Notice
 from crossfade.core.places import masked, signing_key, webhook_url
 from crossfade.errors import NoticeRefusedError, NotTakenError
@@ -63,15 +65,21 @@ class Webhook:
 
     async def send(self, notice: Notice) -> str:
         """Post a notice; return the status that came back. Raises as `ports.Notifier` says."""
+        return await self._deliver(notice.id, cloud_event(notice))
+
+    async def send_to_owner(self, notice: OwnerNotice) -> str:
+        """Post a notice to the owner of clients, as `send` does one of the rollout."""
+        return await self._deliver(notice.id, owner_event(notice))
+
+    async def _deliver(self, notice_id: str, body: bytes) -> str:
         try:
             url = webhook_url(self._address())
             key = signing_key(self._secret()) if self._secret else None
         except ValueError as error:
             raise NotTakenError(f"{self.shown}: {error}") from None  # it may be put there meanwhile
-        body = cloud_event(notice)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._post(url, body, self._headers(notice.id, body, key))
+                return await self._post(url, body, self._headers(notice_id, body, key))
         except TimeoutError:
             raise NotTakenError(f"{self.shown} did not answer within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for a host that is no name
@@ -178,17 +186,38 @@ def cloud_event(notice: Notice) -> bytes:
         "link": notice.link,
         "rule": notice.rule,
     }
-    event = {
-        "specversion": "1.0",
-        "id": notice.id,
-        "source": f"/crossfade/rollouts/{quote(notice.rollout)}",
-        "type": f"{_TYPE}.{notice.kind.value.replace(' ', '_')}",
-        "subject": notice.phase or notice.rollout,
-        "time": datetime.fromtimestamp(notice.at, tz=UTC).isoformat().replace("+00:00", "Z"),
-        "datacontenttype": "application/json",
-        "data": data,
+    kind = notice.kind.value.replace(" ", "_")
+    return _event(notice, kind, notice.phase or notice.rollout, data)
+
+
+def owner_event(notice: OwnerNotice) -> bytes:
+    """Return a notice to the owner of clients as a CloudEvent in JSON; the text may change between attempts."""
+    data = {
+        "rollout": notice.rollout,
+        "step": notice.occasion.step.value,
+        "brownout": notice.occasion.name or None,
+        "owner": notice.owner,
+        "clients": notice.clients,
+        "subject": notice.subject,
+        "text": notice.text,
     }
-    return orjson.dumps(event)
+    step = notice.occasion.step.value
+    return _event(notice, f"owner.{step.replace(' ', '_')}", step, data)
+
+
+def _event(notice: Notice | OwnerNotice, kind: str, subject: str, data: dict[str, Any]) -> bytes:
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": notice.id,
+            "source": f"/crossfade/rollouts/{quote(notice.rollout)}",
+            "type": f"{_TYPE}.{kind}",
+            "subject": subject,
+            "time": datetime.fromtimestamp(notice.at, tz=UTC).isoformat().replace("+00:00", "Z"),
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    )
 
 
 def signature(key: bytes, notice_id: str, stamp: str, body: bytes) -> str:

@@ -201,7 +201,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     deprecation = read_deprecation(
         top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind
     )
-    clients = read_clients(top.get("clients"), rule)
+    retires = bool(phases) and phases[-1].retires
+    clients = read_clients(top.get("clients"), rule, deprecation, folder, retires=retires)
     if phases_field is not None:
         check_exemptions(phases, rule.client, top.get("deprecation"), phases_field)
     if root.report.problems or name is None or api is None:

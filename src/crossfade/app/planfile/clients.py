@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 
 from crossfade.app.planfile.fields import Field
+from crossfade.app.planfile.owners import read_owner_notices
 from crossfade.app.planfile.source import Text
-from crossfade.core.plan import AssignmentRule, ClientsRule
+from crossfade.core.plan import AssignmentRule, ClientsRule, Deprecation
 
-CLIENTS_KEYS = ("ids", "believed from", "else")
+CLIENTS_KEYS = ("ids", "believed from", "else", "notices")
 _EXAMPLE = "{ids: authenticated, believed from: [10.0.0.0/8]}"
 
 
-def read_clients(field: Field | None, assignment: AssignmentRule) -> ClientsRule | None:
-    """Return the section; None where it is left out or wrong."""
+def read_clients(
+    field: Field | None, assignment: AssignmentRule, said: Deprecation | None, folder: Path, *, retires: bool
+) -> ClientsRule | None:
+    """Return the section; None where it is left out or wrong.
+
+    Owners are told of the dates that the plan has `said`, and that V1 was retired where it `retires` it.
+    """
     section = field.section(CLIENTS_KEYS, _EXAMPLE) if field else None
     if section is None or field is None:
         return None
@@ -35,7 +42,15 @@ def read_clients(field: Field | None, assignment: AssignmentRule) -> ClientsRule
             "nothing tells who calls; write `client: header X-Client-Id` in assignment, or `else: user agent` here"
         )
         return None
-    return ClientsRule(authenticated=authenticated, believed_from=networks, by_agent=by_agent)
+    told = section.get("notices")
+    notices = None
+    if told is not None and (assignment.client is None or said is None):
+        told.problem(
+            "need `assignment: client`, by which owners' clients are known, and `deprecation`, whose dates they tell"
+        )
+    elif told is not None and said is not None:
+        notices = read_owner_notices(told, said, folder, retires=retires)
+    return ClientsRule(authenticated=authenticated, believed_from=networks, by_agent=by_agent, notices=notices)
 
 
 def _ids(text: str) -> bool:

@@ -53,9 +53,9 @@ def _rule(field: Field, folder: Path, *, several: bool) -> NoticeRule | None:
     name_field = section.require("name", "on-call") if several else section.get("name")
     name = name_field.parse(quantities.group_name) if name_field else None if several else "notices"
     kinds = _kinds(section)
-    webhook = _kept(section.get("webhook"), folder, webhook_url, "webhook-url", in_plan=True)
-    secret = _kept(section.get("secret"), folder, signing_key, "webhook-secret")
-    apprise = _kept(section.get("apprise"), folder, apprise_urls, "apprise-urls")
+    webhook = read_kept_place(section.get("webhook"), folder, webhook_url, "webhook-url", in_plan=True)
+    secret = read_kept_place(section.get("secret"), folder, signing_key, "webhook-secret")
+    apprise = read_kept_place(section.get("apprise"), folder, apprise_urls, "apprise-urls")
     if not _one_target(section) or name is None or not kinds or (webhook is None and apprise is None):
         return None
     return NoticeRule(name=name, on=kinds, webhook=webhook, secret=secret, apprise=apprise)
@@ -112,7 +112,7 @@ def _kind(text: str) -> tuple[NoticeKind, float]:
     return kind, quantities.positive_duration(lasted)
 
 
-def _kept(
+def read_kept_place(
     field: Field | None, folder: Path, check: Callable[[str], object], example: str, *, in_plan: bool = False
 ) -> Kept | None:
     """Return where something is kept; None, with a problem noted, where that can't be."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from crossfade.app.planfile.deprecation import BROWNOUTS_MAX
 from crossfade.app.planfile.notices import NOTICE_FORMS, RULES_MAX, VARIABLE
+from crossfade.app.planfile.owners import STEPS
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
 from crossfade.core.contract.rules import RULES
 from crossfade.core.plan import NoticeKind
@@ -169,6 +170,22 @@ def _clients() -> dict[str, Any]:
             "ids": {"enum": ["authenticated", "claimed"], "description": "Whether somebody has checked them."},
             "believed from": {"oneOf": [{"const": "anywhere"}, {"type": "array", "minItems": 1, "items": network}]},
             "else": {"const": "user agent", "description": "What names those without an id."},
+            "notices": _owner_notices(),
+        },
+        [],
+    )
+
+
+def _owner_notices() -> dict[str, Any]:
+    steps = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(STEPS)}}
+    text = {"type": "string", "minLength": 1, "description": "File beside the plan that holds the text."}
+    return _object(
+        {
+            "steps": steps | {"description": "What owners are told; default: all that the plan has."},
+            "from": _text(r"[^@\s]+@[^@\s]+", "Mail address that mails come from."),
+            "mail": _kept("The URL of the server that takes mail."),
+            "secret": _kept("What signs notices to owners with a URL."),
+            "templates": _object(dict.fromkeys(STEPS, text), []),
         },
         [],
     )
@@ -328,9 +345,6 @@ def _notice_rules() -> dict[str, Any]:
 def _notice_rule() -> dict[str, Any]:
     lasting = "|".join(kind.value for kind in NoticeKind if kind.lasts)
     others = "|".join(kind.value for kind in NoticeKind if not kind.lasts)
-    kept = _object(
-        {"file": _any_text("File that holds it."), "env": _text(VARIABLE, "Variable of the environment.")}, []
-    ) | {"minProperties": 1, "maxProperties": 1}
     rule = _object(
         {
             "name": _text(_NAME, "Name of the rule; needed where there are several."),
@@ -339,13 +353,18 @@ def _notice_rule() -> dict[str, Any]:
                 "minItems": 1,
                 "items": _text(rf"{others}|({lasting})( {_TIME})?", "What is told.", NOTICE_FORMS),
             },
-            "webhook": {"oneOf": [_text(r"https?://[^@\s]+", "Where CloudEvents are posted to."), kept]},
-            "secret": kept | {"description": "Where the secret is kept that signs them: whsec_ and base64."},
-            "apprise": kept | {"description": "Where apprise's URLs are kept, one a line."},
+            "webhook": {"oneOf": [_text(r"https?://[^@\s]+", "Where CloudEvents are posted to."), _kept()]},
+            "secret": _kept("Where the secret is kept that signs them: whsec_ and base64."),
+            "apprise": _kept("Where apprise's URLs are kept, one a line."),
         },
         ["on"],
     )
     return rule | {"oneOf": [{"required": ["webhook"]}, {"required": ["apprise"]}]}
+
+
+def _kept(description: str = "Where it is kept.") -> dict[str, Any]:
+    places = {"file": _any_text("File that holds it."), "env": _text(VARIABLE, "Variable of the environment.")}
+    return _object(places, []) | {"minProperties": 1, "maxProperties": 1, "description": description}
 
 
 def _gates() -> tuple[str, ...]:

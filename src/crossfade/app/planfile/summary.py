@@ -27,6 +27,7 @@ from crossfade.core.plan import (
     Metric,
     MetricKind,
     NoticeRule,
+    OwnerNotices,
     Phase,
     Plan,
     RehearsedBreaker,
@@ -57,6 +58,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float
         *([_mirror(plan.mirror)] if plan.mirror else []),
         *([_breaker(plan.rehearsal.breaker)] if plan.rehearsal.breaker else []),
         *([_deprecation(plan, plan.deprecation, now)] if plan.deprecation else []),
+        *([_owner_notices(plan.owner_notices)] if plan.owner_notices else []),
         _findings(plan, requests_per_user_per_day),
     ]
     return "\n\n".join(blocks)
@@ -178,6 +180,12 @@ def _sources(plan: Plan) -> str:
 
 def _notices(plan: Plan) -> str:
     return "\n".join(_fold(f"told to {rule.name} ({_target(rule)}): {_told(rule)}", "  ") for rule in plan.notices)
+
+
+def _owner_notices(told: OwnerNotices) -> str:
+    way = "posted to their URLs" if told.mail is None else f"by mail from {told.sender}, or posted to their URLs"
+    signed = "" if told.secret else ", not signed"
+    return _fold(f"owners of clients are told of {', '.join(told.templates)}: {way}{signed}", "  ")
 
 
 def _target(rule: NoticeRule) -> str:

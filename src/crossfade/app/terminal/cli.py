@@ -126,6 +126,20 @@ def register(file: Path, forget: tuple[str, ...], rollout: str | None, state: Pa
     listing.register(file, forget, rollout, state, output)
 
 
+@clients.command()
+@ROLLOUT_NAMED
+@STATE
+@URL
+@OUTPUT
+@click.option("--dry-run", is_flag=True, help="Who would get what, were it due now; nothing is sent.")
+@click.option("--step", help="Of this step alone: prepared, announced, brownout, last week or retired.")
+def notices(rollout: str | None, state: Path, output: str, step: str | None, *, dry_run: bool) -> None:
+    """List what the owners of clients were told of V1's end, or with --dry-run who would get what."""
+    from crossfade.app.terminal import owners
+
+    owners.notices(rollout, state, output, step, dry_run=dry_run)
+
+
 @click.command()
 @ROLLOUT
 @STATE

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import Field
 
+from crossfade.app import owners
 from crossfade.app.clients import client_lines, read_ledger, trend_of
 from crossfade.app.web.access import Caller
 from crossfade.app.web.schemas import Said
@@ -15,6 +16,7 @@ from crossfade.app.web.verbs import IdempotencyKey, once
 from crossfade.core.access import Role
 from crossfade.core.clients.ledger import Ledger
 from crossfade.core.clients.register import Registered, registered
+from crossfade.core.plan import OwnerStep
 from crossfade.errors import ConflictError, UsageError
 
 
@@ -134,6 +136,64 @@ class AskRegister(Said):
     forget: list[str] = Field(default=[], max_length=1000)
 
 
+class OwnerNoticeLine(Said):
+    """A notice that an owner would get of a step, were it due now."""
+
+    id: str
+    step: OwnerStep
+    brownout: str | None
+    """Its name, of a notice of one: the next."""
+    owner: str
+    contact: str
+    way: Literal["mail", "webhook"] | None
+    """Null: the plan names no server that takes mail, so nobody tells this owner."""
+    clients: list[str]
+    subject: str
+    text: str
+    told: bool
+    """It was sent, or given up."""
+    due: bool
+    """It goes out now."""
+
+
+class OwnerNoticesAhead(Said):
+    """Who would get what."""
+
+    notices: list[OwnerNoticeLine]
+    unowned: list[str]
+    """Clients that still ask for V1, and for which nobody is told: the register has no contact."""
+
+
+class OwnerToldLine(Said):
+    """A notice that an owner had."""
+
+    at: float
+    """Plan time."""
+    id: str
+    step: OwnerStep
+    brownout: str
+    owner: str
+    contact: str
+    """As it may be shown."""
+    clients: list[str]
+    """The first of those that it names."""
+    count: int
+    """How many it names."""
+    taken: bool
+    """False: it was given up."""
+    said: str
+    """What came back."""
+
+
+class OwnerToldPage(Said):
+    """A page of what owners were told."""
+
+    items: list[OwnerToldLine]
+    """The latest first."""
+    next: str | None
+    """Path of the next page; null at the end."""
+
+
 def add_clients(router: APIRouter, served: Served) -> None:
     """Add what is known of clients, and where it is written down."""
 
@@ -157,6 +217,28 @@ def add_clients(router: APIRouter, served: Served) -> None:
     async def trend(carried: Named) -> Response:
         """Tell how the clients move: where they stand, each day, and when V1 will fall silent."""
         return carried.answer(trend_of(await _ledger(carried)))
+
+    @router.get("/clients/notices", tags=["clients"], response_model=OwnerToldPage)
+    async def notices(
+        request: Request,
+        carried: Named,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> Response:
+        """Give a page of what the owners of clients were told, the latest first."""
+        _must_tell_owners(carried)
+        lines = await owners.told(carried.controller, carried.store)
+        following = f"{request.url.path}?offset={offset + limit}&limit={limit}" if offset + limit < len(lines) else None
+        return carried.answer({"items": lines[offset : offset + limit], "next": following})
+
+    @router.get("/clients/notices/ahead", tags=["clients"], response_model=OwnerNoticesAhead)
+    async def ahead(
+        carried: Named,
+        step: Annotated[OwnerStep | None, Query(description="Of this step alone.")] = None,
+    ) -> Response:
+        """Tell who would get what of each step, were it due now, and for which clients nobody is told."""
+        _must_tell_owners(carried)
+        return carried.answer(await owners.planned(carried.controller, carried.store, step, carried.clock.now()))
 
     @router.get("/register", tags=["clients"], response_model=list[RegisterEntry])
     async def register(carried: Named) -> Response:
@@ -195,6 +277,11 @@ async def _ledger(carried: Carried) -> Ledger:
     if ledger is None:
         raise HTTPException(404, "the plan keeps no ledger of clients; add the section `clients: {}` to it")
     return ledger
+
+
+def _must_tell_owners(carried: Carried) -> None:
+    if carried.controller.plan.owner_notices is None:
+        raise HTTPException(404, "the plan tells owners of clients nothing; add `notices: {...}` to its `clients`")
 
 
 def _entry(index: int, entry: RegisterEntry) -> tuple[Registered | None, str]:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossfade.core.clients.ledger import ASKED, DAY, Day, Entry, Ledger, Way
+from crossfade.core.clients.ledger import ASKED, DAY, Day, Entry, Ledger
 from crossfade.core.words import moment
 
 DAYS_MIN = 3
 """Complete days without which nothing is forecast."""
 MOVES_MIN = 3
 QUANTILES = (0.1, 0.5, 0.9)
-_ELSE = (Way.ELSE_BY_V1, Way.ELSE_BY_V2)
 _GRID = 400
 _FAR_DAYS = 36_500.0
 
@@ -44,7 +43,7 @@ class Forecast:
 def forecast(ledger: Ledger) -> Forecast:
     """Return the forecast as of the ledger's last tick. Rates are measured over complete days only."""
     asked = [entry for _, entry in ledger if entry.first_by(ASKED) is not None]
-    gone = [entry for entry in asked if _has_moved(ledger, entry)]
+    gone = [entry for entry in asked if not ledger.still_asks(entry)]
     left = len(asked) - len(gone)
     if ledger.until is None:
         return Forecast(sentence="unknown: nobody has watched yet", asking=0, moved=0)
@@ -65,12 +64,6 @@ def forecast(ledger: Ledger) -> Forecast:
     low, middle, high = (ledger.until + t * DAY for t in _last_of(left, moves, client_days))
     sentence = f"about {moment(middle)[:10]}, between {moment(low)[:10]} and {moment(high)[:10]} with 80 %"
     return Forecast(sentence=sentence, asking=left, moved=len(gone), at=(low, middle, high))
-
-
-def _has_moved(ledger: Ledger, entry: Entry) -> bool:
-    """Tell whether a client that asked for V1 asks for something else now, and has not asked for V1 for a day."""
-    last, other = entry.last_by(ASKED), entry.last_by(_ELSE)
-    return last is not None and other is not None and last < other and last < ledger.quiet_before
 
 
 def _exposure(days: Sequence[Day], asked: Sequence[Entry], gone: Sequence[Entry]) -> tuple[int, float]:

@@ -322,6 +322,12 @@ class Ledger:
             return Standing.V1
         return Standing.V2 if to_v2 is not None and to_v2 > to_v1 else Standing.SILENT
 
+    def still_asks(self, entry: Entry) -> bool:
+        """Tell whether a client asks for V1's own paths: it did, and has not come elsewhere since for a day."""
+        asked = entry.last_by(ASKED)
+        elsewhere = entry.last_by((Way.ELSE_BY_V1, Way.ELSE_BY_V2))
+        return asked is not None and (asked >= self.quiet_before or elsewhere is None or elsewhere <= asked)
+
     # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────
 
     def dump(self) -> bytes:
