@@ -17,6 +17,7 @@ from crossfade.core.clients.register import Registered
 from crossfade.core.decide import Decision
 from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.feedback import Feedback, FeedbackCount
 from crossfade.core.look import KeptLook, KeptTick
 from crossfade.core.notices import Notice
 from crossfade.core.split import NOBODY, Split, Version
@@ -256,7 +257,7 @@ class Record:
     """One piece of what is kept of a rollout, in the store's own form."""
 
     kind: str
-    """events | ticks | evidence | looks | decisions | notices | register | ledger | enrolments"""
+    """events | ticks | evidence | looks | decisions | notices | register | ledger | feedback | enrolments"""
     fields: Mapping[str, str | int | float | bytes | None]
 
 
@@ -324,6 +325,31 @@ class Store(Protocol):
         self, rollout: str, entries: Sequence[Registered], gone: Sequence[str] = (), *, generation: int = 0
     ) -> None:
         """Keep entries in the place of those of the same clients, and forget those of `gone`, all or none."""
+
+    async def add_feedback(self, rollout: str, said: Feedback, *, at_most: int, generation: int = 0) -> bool:
+        """Keep one thing that a user said; return whether it is new: what has the same key was kept before.
+
+        UsageError where the user said `at_most` things within the day before it.
+        """
+
+    async def feedback(
+        self, rollout: str, *, before: int | None = None, limit: int = 100, version: str = "", topic: str | None = None
+    ) -> Sequence[tuple[int, Feedback]]:
+        """Return the latest `limit`, newest first, with their numbers, of those below `before` (None: of all).
+
+        `version` and `topic` leave out others; empty and None: nothing is left out.
+        """
+
+    async def feedback_counts(self, rollout: str, since: float) -> Sequence[FeedbackCount]:
+        """Return how much was said from plan time `since` on, by version, topic and region, in their order."""
+
+    async def ask_once(self, rollout: str, phase: str, user: int, *, generation: int = 0) -> bool:
+        """Note that a user is asked in a phase; return whether they were not before."""
+
+    async def forget_feedback(
+        self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
+    ) -> int:
+        """Let go of what one user said, or of what was said before plan time `before`; return how much went."""
 
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
         """Return who has joined a cohort or left one, by the user's hash, in their order."""

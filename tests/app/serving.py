@@ -50,6 +50,8 @@ def served_with(
     meters: Meters | None = None,
 ) -> Served:
     """Return what an API is made from; tokens and audit are files in the folder."""
+    if folder.is_dir():
+        (folder / "outcomes").mkdir(exist_ok=True)
     real = wall or ManualClock()
     carried = Carried(
         controller=controller,

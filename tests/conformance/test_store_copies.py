@@ -14,7 +14,15 @@ from crossfade.core.clients.register import Registered
 from crossfade.core.gates import Surroundings
 from crossfade.errors import ConflictError, StoreError
 from crossfade.ports import Record
-from crossfade.testing.conformance.store import some_enrolment, some_events, some_kept, some_lease, some_look, some_tick
+from crossfade.testing.conformance.store import (
+    some_enrolment,
+    some_events,
+    some_feedback,
+    some_kept,
+    some_lease,
+    some_look,
+    some_tick,
+)
 
 Open = Callable[[str], Awaitable[SqlStore]]
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.external)
@@ -52,6 +60,8 @@ async def filled(store: SqlStore) -> SqlStore:
         window = some_tick(n) if n == 5 else None
         await store.save_look("trips", some_look(n / 3, {"n": n} if n % 2 else None, around=around, window=window))
     await store.save_register("trips", [Registered(client="acme", owner="Ann", exempt_until=date(2026, 12, 31))])
+    for number in range(5):
+        await store.add_feedback("trips", some_feedback(number), at_most=9)
     await store.save_enrolments("trips", [some_enrolment(user) for user in (-(2**63), -1, 0, 7, 2**63 - 1)])
     return store
 
@@ -66,6 +76,7 @@ async def told(store: SqlStore) -> list[object]:
         await store.register("trips"),
         await store.ledger("trips"),
         await store.enrolments("trips"),
+        [said for _, said in await store.feedback("trips")],
         [(look.look, look.outcome, look.digest, look.record) for look in looks],
         [{**decision, "number": None} for decision in await store.decisions("trips")],
     ]

@@ -44,7 +44,7 @@ async def first_day(store: MemoryStore) -> tuple[float, float, int]:
 
 async def pruned(store: MemoryStore, rollout: Rollout, keep_days: float, generation: int = 0) -> int:
     clock = ManualClock(NOW)
-    going = asyncio.create_task(let_go(store, rollout, keep_days * DAY, clock, lambda: generation))
+    going = asyncio.create_task(let_go(store, rollout, keep_days * DAY, clock, lambda: generation, feedback_s=90 * DAY))
     while not going.done():
         await clock.advance(1.0)
     return going.result()

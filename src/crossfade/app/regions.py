@@ -81,7 +81,7 @@ class Regions:
                 return mean_ms(counts), answers
             return (_quantile(counts, metric.quantile or 0.95) if answers else None), answers
         n, k = self._sums.get((metric.name, version, region), (0.0, 0.0))
-        if metric.kind is MetricKind.CRITICAL_ERRORS:
+        if metric.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS):
             return (k if n else None), int(n)
         return (k / n if n else None), int(n)
 

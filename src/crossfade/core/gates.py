@@ -106,13 +106,15 @@ def _on_target(gate: Gate, look: _Look) -> GateStatus:
 
 def _limit(gate: Gate, look: _Look) -> GateStatus:
     reading = look.seen.readings.get(gate.metric or "")
+    said = reading is not None and look.plan.metric(reading.metric).kind is MetricKind.COMPLAINTS
     if reading is None or reading.v2 is None or gate.limit is None:
-        return _status(gate, Verdict.BLIND, "no value yet")
+        return _status(gate, Verdict.BLIND, "nobody on V2 has given feedback yet" if said else "no value yet")
     if reading.target is Verdict.BLIND:
         return _status(gate, Verdict.BLIND, f"can't be seen now; it was {reading.v2:.4g}")
     holds = gate.limit.comparison.holds(reading.v2, gate.limit.value)
     verdict = Verdict.PASS if holds else Verdict.INCONCLUSIVE
-    text = f"{reading.v2:.4g}, wanted {gate.limit.comparison.value} {gate.limit.value:g}; {reading.n2:,} answers"
+    of = "users' days with feedback" if said else "answers"
+    text = f"{reading.v2:.4g}, wanted {gate.limit.comparison.value} {gate.limit.value:g}; {reading.n2:,} {of}"
     return _status(gate, verdict, text, 0.0 if holds else None)
 
 

@@ -111,6 +111,8 @@ class MetricKind(StrEnum):
     """Share of answers in which a fact has a given value, such as cache=hit."""
     OUTCOME = "outcome"
     """Mean of values within 0..1 that programs post for users: conversion, satisfaction, complaints."""
+    COMPLAINTS = "complaints"
+    """How many users complained, once a user and day, of those that gave feedback."""
     QUERIED = "queried"
     """Share of bad ones among counts that a source is asked for, such as a Prometheus."""
 
@@ -581,6 +583,18 @@ class OwnerNotices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRules:
+    """What users may say, and for how long it is kept."""
+
+    topics: tuple[str, ...] = ()
+    """What feedback may be about; empty: anything."""
+    ask: float = 0.1
+    """Share of the users who are asked, once a phase."""
+    keep_s: float = 90 * DAY
+    """Plan seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsRule:
     """How the ledger of clients knows who calls; the id is what `AssignmentRule.client` names."""
 
@@ -616,6 +630,7 @@ class Plan:
     rehearsal: Rehearsal = Rehearsal()
     notices: tuple[NoticeRule, ...] = ()
     deprecation: Deprecation | None = None
+    feedback: FeedbackRules = FeedbackRules()
     clients: ClientsRule | None = None
     """None where no ledger of clients is kept."""
     digest: str = ""

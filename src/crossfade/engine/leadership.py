@@ -113,7 +113,14 @@ class Leading(ABC):
             await self.clock.sleep(TIDY_S)
             rollout = self.controller.rollout
             try:
-                gone = await let_go(self.store, rollout, self.keep_s, self.clock, lambda: self.lease.generation)
+                gone = await let_go(
+                    self.store,
+                    rollout,
+                    self.keep_s,
+                    self.clock,
+                    lambda: self.lease.generation,
+                    feedback_s=self.controller.plan.feedback.keep_s,
+                )
             except CrossfadeError as error:
                 log.error("%s: what is old could not be deleted: %s", rollout.name, error)
                 continue

@@ -1,4 +1,4 @@
-"""Letting go of what nobody needs any more: old ticks, looks and records. Events are kept for good.
+"""Letting go of what nobody needs any more: old ticks, looks, records and feedback. Events are kept for good.
 
 The evidence of an attempt is one sum from its beginning on, so that a replay of its last decision needs all of it.
 What is let go of is what came before the present attempt, and a rollout that has ended.
@@ -18,8 +18,12 @@ PAUSE_S = 0.1
 _BEGINNINGS = (RolloutStarted.__name__, Retried.__name__)
 
 
-async def let_go(store: Store, rollout: Rollout, keep_s: float, clock: Clock, generation: Callable[[], int]) -> int:
-    """Delete what is older than `keep_s` plan seconds and not needed; return how much went.
+async def let_go(
+    store: Store, rollout: Rollout, keep_s: float, clock: Clock, generation: Callable[[], int], *, feedback_s: float
+) -> int:
+    """Delete what is older than `keep_s` plan seconds and not needed, and feedback older than `feedback_s`.
+
+    Returns how much went.
 
     Raises what `Store.prune` raises; what was deleted by then stays so.
     """
@@ -27,7 +31,7 @@ async def let_go(store: Store, rollout: Rollout, keep_s: float, clock: Clock, ge
     if rollout.ended_at is None:
         begun = [event.at for event in await store.events(rollout.name) if event.kind in _BEGINNINGS]
         before = min(before, max(begun, default=before))
-    gone = 0
+    gone = await store.forget_feedback(rollout.name, before=clock.now() - feedback_s, generation=generation())
     while count := await store.prune(rollout.name, before, generation=generation()):
         gone += count
         await clock.sleep(PAUSE_S)

@@ -14,9 +14,11 @@ from crossfade.core.clients.register import Registered
 from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.feedback import HAPPY_FROM, Feedback, FeedbackCount
 from crossfade.core.jsonable import to_json
 from crossfade.core.look import KeptLook, KeptTick
-from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError
+from crossfade.core.plan import DAY
+from crossfade.errors import ConflictError, CrossfadeError, StoreError, UnreachableError, UsageError
 from crossfade.ports import Lease, StoredEvent
 
 
@@ -40,6 +42,8 @@ class MemoryStore:
         self._notices: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
+        self._feedback: dict[str, list[Feedback]] = defaultdict(list)
+        self._asked: dict[str, list[tuple[str, int]]] = defaultdict(list)
         self._enrolments: dict[str, dict[int, Enrolment]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
@@ -190,6 +194,71 @@ class MemoryStore:
             self._must_hold(rollout, generation)
             kept = {client: one for client, one in self._register[rollout].items() if client not in gone}
             self._register[rollout] = kept | {one.client: one for one in entries}
+
+    async def add_feedback(self, rollout: str, said: Feedback, *, at_most: int, generation: int = 0) -> bool:
+        """Keep one thing that a user said; return whether it is new."""
+        with self._call("add_feedback", write=True):
+            self._must_hold(rollout, generation)
+            kept = self._feedback[rollout]
+            if any(one.key == said.key for one in kept):
+                return False
+            if sum(one.user == said.user and abs(one.at - said.at) < DAY for one in kept) >= at_most:
+                raise UsageError(f"this user has said {at_most} things within a day, which is as many as are kept")
+            kept.append(said)
+            return True
+
+    async def feedback(
+        self, rollout: str, *, before: int | None = None, limit: int = 100, version: str = "", topic: str | None = None
+    ) -> Sequence[tuple[int, Feedback]]:
+        """Return the latest, newest first, with their numbers."""
+        with self._call("feedback"):
+            found = [
+                (number, one)
+                for number, one in enumerate(self._feedback[rollout], 1)
+                if (before is None or number < before)
+                and (not version or one.version == version)
+                and (topic is None or one.topic == topic)
+            ]
+            return found[::-1][:limit]
+
+    async def feedback_counts(self, rollout: str, since: float) -> Sequence[FeedbackCount]:
+        """Return how much was said, by version, topic and region."""
+        with self._call("feedback_counts"):
+            groups: dict[tuple[str, str, str], list[Feedback]] = defaultdict(list)
+            for one in self._feedback[rollout]:
+                if one.at >= since:
+                    groups[one.version, one.topic, one.region].append(one)
+            return [
+                FeedbackCount(
+                    version=version,
+                    topic=topic,
+                    region=region,
+                    said=len(group),
+                    complaints=sum(bool(one.complaint) for one in group),
+                    ratings=sum(one.rating is not None for one in group),
+                    happy=sum((one.rating or 0) >= HAPPY_FROM for one in group),
+                )
+                for (version, topic, region), group in sorted(groups.items())
+            ]
+
+    async def ask_once(self, rollout: str, phase: str, user: int, *, generation: int = 0) -> bool:
+        """Note that a user is asked in a phase; return whether they were not before."""
+        with self._call("ask_once", write=True):
+            self._must_hold(rollout, generation)
+            asked = self._asked[rollout]
+            asked.append((phase, user))
+            return asked.count((phase, user)) == 1
+
+    async def forget_feedback(
+        self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
+    ) -> int:
+        """Let go of what one user said, or of what is old."""
+        with self._call("forget_feedback", write=True):
+            self._must_hold(rollout, generation)
+            kept = self._feedback[rollout]
+            gone = [one for one in kept if (user is None or one.user == user) and (before is None or one.at < before)]
+            self._feedback[rollout] = [one for one in kept if one not in gone]
+            return len(gone)
 
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
         """Return who has joined a cohort or left one."""

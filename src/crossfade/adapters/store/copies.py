@@ -25,10 +25,11 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "notices": (schema.notices, schema.notices.c.rule),
     "register": (schema.register, schema.register.c.client),
     "ledger": (schema.ledger, schema.ledger.c.rollout),
+    "feedback": (schema.feedback, schema.feedback.c.id),
     "enrolments": (schema.enrolments, schema.enrolments.c.user_hash),
 }
 """Tables by kind, in the order in which they are copied, and what orders the rows of a rollout."""
-_OWN = {"events": {"id"}, "decisions": {"id"}}
+_OWN = {"events": {"id"}, "feedback": {"id"}, "decisions": {"id"}}
 """Columns that a database gives itself and nothing names."""
 
 

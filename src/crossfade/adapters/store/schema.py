@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -106,6 +106,29 @@ ledger = sa.Table(
     metadata,
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("state", sa.LargeBinary, nullable=False),
+)
+feedback = sa.Table(
+    "crossfade_feedback",
+    metadata,
+    sa.Column("id", _serial, primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("user_hash", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("rating", sa.Integer),
+    sa.Column("complaint", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.UniqueConstraint("rollout", "key", name="crossfade_feedback_once"),
+    sa.Index("crossfade_feedback_of_users", "rollout", "user_hash", "at"),
+)
+asked = sa.Table(
+    "crossfade_asked",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("phase", sa.Text, primary_key=True),
+    sa.Column("user_hash", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 enrolments = sa.Table(
     "crossfade_enrolments",

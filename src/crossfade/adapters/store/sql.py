@@ -26,10 +26,12 @@ from crossfade.core.clients.register import Registered
 from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.codec import decode_tick, encode_tick
 from crossfade.core.evidence.sums import Tick
+from crossfade.core.feedback import HAPPY_FROM, Feedback, FeedbackCount
 from crossfade.core.gates import Surroundings
 from crossfade.core.jsonable import to_json
 from crossfade.core.look import KeptLook, KeptTick, Look
-from crossfade.errors import ConflictError
+from crossfade.core.plan import DAY
+from crossfade.errors import ConflictError, UsageError
 from crossfade.ports import Lease, Record, StoredEvent
 
 KEPT_DECISIONS = 10_000
@@ -41,6 +43,7 @@ _events, _ticks, _evidence = schema.events, schema.ticks, schema.evidence
 _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
 _notices, _register, _ledger = schema.notices, schema.register, schema.ledger
 _enrolments = schema.enrolments
+_feedback = schema.feedback
 
 
 class SqlStore:
@@ -270,6 +273,96 @@ class SqlStore:
                 same = [_register.c.rollout, _register.c.client]
                 others = {c.name: keep.excluded[c.name] for c in _register.c if c not in same}
                 await connection.execute(keep.on_conflict_do_update(index_elements=same, set_=others))
+
+    # ── feedback ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_feedback(self, rollout: str, said: Feedback, *, at_most: int, generation: int = 0) -> bool:
+        """Keep one thing that a user said; return whether it is new."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        of = _of(_feedback, rollout)
+        recent = sa.select(sa.func.count()).where(
+            of, _feedback.c.user_hash == said.user, _feedback.c.at > said.at - DAY, _feedback.c.at < said.at + DAY
+        )
+        row = {"rollout": rollout, **asdict(said), "user_hash": said.user}
+        del row["user"]
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            known = sa.select(sa.literal(1)).where(of, _feedback.c.key == said.key)
+            if await connection.scalar(known) is not None:
+                return False
+            if (await connection.scalar(recent) or 0) >= at_most:
+                raise UsageError(f"this user has said {at_most} things within a day, which is as many as are kept")
+            return bool((await connection.execute(insert(_feedback).values(row).on_conflict_do_nothing())).rowcount)
+
+    async def feedback(
+        self, rollout: str, *, before: int | None = None, limit: int = 100, version: str = "", topic: str | None = None
+    ) -> Sequence[tuple[int, Feedback]]:
+        """Return the latest, newest first, with their numbers."""
+        query = sa.select(_feedback).where(_of(_feedback, rollout)).order_by(_feedback.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(_feedback.c.id < before)
+        if version:
+            query = query.where(_feedback.c.version == version)
+        if topic is not None:
+            query = query.where(_feedback.c.topic == topic)
+        async with self._database.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            (
+                row.id,
+                Feedback(
+                    key=row.key,
+                    user=row.user_hash,
+                    version=row.version,
+                    at=row.at,
+                    rating=row.rating,
+                    complaint=row.complaint,
+                    topic=row.topic,
+                    region=row.region,
+                ),
+            )
+            for row in rows
+        ]
+
+    async def feedback_counts(self, rollout: str, since: float) -> Sequence[FeedbackCount]:
+        """Return how much was said, by version, topic and region."""
+        by = (_feedback.c.version, _feedback.c.topic, _feedback.c.region)
+        complaints = sa.func.sum(sa.case((_feedback.c.complaint != "", 1), else_=0))
+        happy = sa.func.sum(sa.case((_feedback.c.rating >= HAPPY_FROM, 1), else_=0))
+        sums = (
+            sa.func.count().label("said"),
+            complaints.label("complaints"),
+            sa.func.count(_feedback.c.rating).label("ratings"),
+            happy.label("happy"),
+        )
+        query = sa.select(*by, *sums).where(_of(_feedback, rollout), _feedback.c.at >= since).group_by(*by)
+        async with self._database.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        found = (FeedbackCount(**{name: row[name] for name in row}) for row in rows)
+        return sorted(found, key=lambda one: (one.version, one.topic, one.region))
+
+    async def ask_once(self, rollout: str, phase: str, user: int, *, generation: int = 0) -> bool:
+        """Note that a user is asked in a phase; return whether they were not before."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        note = insert(schema.asked).values(rollout=rollout, phase=phase, user_hash=user).on_conflict_do_nothing()
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            return bool((await connection.execute(note)).rowcount)
+
+    async def forget_feedback(
+        self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
+    ) -> int:
+        """Let go of what one user said, or of what is old."""
+        gone = sa.delete(_feedback).where(_of(_feedback, rollout))
+        if user is not None:
+            gone = gone.where(_feedback.c.user_hash == user)
+        if before is not None:
+            gone = gone.where(_feedback.c.at < before)
+        if user is None and before is None:
+            raise ValueError("say of whom, or from before when")
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            return (await connection.execute(gone)).rowcount
 
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
 

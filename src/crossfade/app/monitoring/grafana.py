@@ -18,7 +18,7 @@ SCHEMA_VERSION = 39
 WIDTH = 24
 """Columns of Grafana's grid."""
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
-_COUNTS = (MetricKind.CRITICAL_ERRORS,)
+_COUNTS = (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS)
 _VERDICTS = ("failed", "can't be seen", "not enough yet", "passed")
 _COLOURS = ("red", "purple", "yellow", "green")
 

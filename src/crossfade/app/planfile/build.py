@@ -16,6 +16,7 @@ from crossfade.app.planfile.clients import read_clients
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.contract import read_contract
 from crossfade.app.planfile.deprecation import check_exemptions, read_deprecation
+from crossfade.app.planfile.feedback import read_feedback
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
 from crossfade.app.planfile.metrics import metric_names, read_metrics
@@ -30,6 +31,7 @@ from crossfade.core.plan import (
     Api,
     AssignmentRule,
     Confidence,
+    FeedbackRules,
     Key,
     KeySource,
     Plan,
@@ -58,6 +60,7 @@ TOP_KEYS = (
     "rehearsal",
     "notify",
     "deprecation",
+    "feedback",
     "clients",
 )
 API_KEYS = ("entry", "listen", "v1", "v2")
@@ -77,6 +80,7 @@ _ADDED = {
     "rehearsal": Rehearsal(),
     "rehearsal_digest": "",
     "people": 1,
+    "feedback": None,
     "clients": None,
     "notices": (),
     "unattended": Unattended(),
@@ -138,6 +142,7 @@ def digest(plan: Plan) -> str:
         contract=None,
         mirror=None,
         rehearsal=replace(plan.rehearsal, breaker=None),
+        feedback=FeedbackRules(),
         clients=None,
     )
     return _hashed(steering)
@@ -203,6 +208,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     )
     retires = bool(phases) and phases[-1].retires
     clients = read_clients(top.get("clients"), rule, deprecation, folder, retires=retires)
+    feedback = read_feedback(top.get("feedback"))
     if phases_field is not None:
         check_exemptions(phases, rule.client, top.get("deprecation"), phases_field)
     if root.report.problems or name is None or api is None:
@@ -224,6 +230,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         rehearsal=rehearsal,
         notices=notices,
         deprecation=deprecation,
+        feedback=feedback,
         clients=clients,
     )
 

@@ -10,6 +10,7 @@ from crossfade.app.planfile import quantities, sentences
 from crossfade.app.planfile.fields import Field, Section, suggest
 from crossfade.app.planfile.sentences import GuardWords, LimitWords
 from crossfade.app.planfile.source import Entries
+from crossfade.core.feedback import HEARD
 from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind, Query
 
 METRIC_KEYS = ("fact", "value", "breaker", "timing", "outcome", "prometheus", "baseline", "target", "guard")
@@ -19,8 +20,10 @@ _BUILT_IN = {
     "failure_rate": MetricKind.FAILURE_RATE,
     "critical_errors": MetricKind.CRITICAL_ERRORS,
     "latency_mean": MetricKind.LATENCY_MEAN,
+    "complaints": MetricKind.COMPLAINTS,
 }
-_USUALLY_POSTED = frozenset({"conversion", "satisfaction", "complaints", "unhappy"})
+_USUALLY_POSTED = frozenset({"conversion", "satisfaction", "unhappy"})
+_READ = {MetricKind.COMPLAINTS: "is counted from feedback"}
 _LATENCY = re.compile(r"latency_p([0-9]{2,3})")
 _EXAMPLE = "failure_rate: {target: <= 0.5%}"
 _LESS = frozenset({Comparison.LT, Comparison.LE})
@@ -43,6 +46,7 @@ _COUNT = Unit(read=quantities.count, example="5", good=_LESS)
 UNITS = {
     MetricKind.FAILURE_RATE: _SHARE_LOW,
     MetricKind.CRITICAL_ERRORS: _COUNT,
+    MetricKind.COMPLAINTS: _COUNT,
     MetricKind.AVAILABILITY: Unit(read=quantities.share, example="99%", good=_MORE),
     MetricKind.LATENCY: _TIME,
     MetricKind.BREAKER: _SHARE_LOW,
@@ -67,6 +71,7 @@ _NO_ROLLBACK = {
     MetricKind.QUERIED: "nobody knows which of the requests it counts were drawn by chance",
     MetricKind.TIMING: "a mean is swayed by a few slow answers",
     MetricKind.RATIO: "a ratio says nothing of harm",
+    MetricKind.COMPLAINTS: "a few people can complain of anything",
 }
 
 
@@ -123,6 +128,7 @@ def article(kind: MetricKind) -> str:
     return {
         MetricKind.FAILURE_RATE: "a failure rate",
         MetricKind.CRITICAL_ERRORS: "a count of critical errors",
+        MetricKind.COMPLAINTS: "a count of complaints",
         MetricKind.AVAILABILITY: "an availability",
         MetricKind.LATENCY: "a latency",
         MetricKind.BREAKER: "a breaker's open share",
@@ -170,7 +176,8 @@ def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
         return None
     if by_name and given:
         section.values[given[0]].problem(
-            f"{name} is read from the proxy, not from any {given[0]}; remove it or rename the metric"
+            f"{name} {_READ.get(by_name, 'is read from the proxy')}, not from any {given[0]}; "
+            "remove it or rename the metric"
         )
         return None
     if len(given) > 1:
@@ -199,6 +206,8 @@ def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
 
 
 def _outcome(kind: MetricKind, section: Section) -> str:
+    if kind is MetricKind.COMPLAINTS:
+        return HEARD
     if kind is not MetricKind.OUTCOME:
         return ""
     return section.values["outcome"].parse(quantities.outcome_name) or ""
@@ -219,7 +228,7 @@ def _read_query(field: Field, sources: Collection[str]) -> Query | None:
 
 
 def _fact(kind: MetricKind, section: Section) -> str:
-    if kind in (MetricKind.OUTCOME, MetricKind.QUERIED):
+    if kind in (MetricKind.OUTCOME, MetricKind.QUERIED, MetricKind.COMPLAINTS):
         return ""
     source = next((section.values[source] for source in _SOURCES if source in section.values), None)
     fact = (source.parse(quantities.fact_name) if source else None) or ""
@@ -268,7 +277,7 @@ def _guard(kind: MetricKind, words: GuardWords) -> Guardrail:
             f"{words.text!r} asks too much of a breaker, which opens to protect V2; "
             "write how much of the time, or how long, it may be open: > 5% -> hold, or open > 5m -> alert"
         )
-    if words.worse_than_v1 and kind is MetricKind.CRITICAL_ERRORS:
+    if words.worse_than_v1 and UNITS[kind] is _COUNT:
         raise ValueError("counts of V1 and V2 can't be compared, their traffic differs; remove `and worse than v1`")
     if kind is MetricKind.LATENCY_MEAN and words.breach.multiple is None:
         raise ValueError(

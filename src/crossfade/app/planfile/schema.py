@@ -50,6 +50,7 @@ def json_schema() -> dict[str, Any]:
                 "rehearsal": _rehearsal(),
                 "notify": {"oneOf": [_notice_rule(), _notice_rules()]},
                 "deprecation": _deprecation(),
+                "feedback": _feedback(),
                 "clients": _clients(),
             },
             ["crossfade", "rollout", "api", "assignment", "metrics", "phases"],
@@ -160,6 +161,17 @@ def _deprecation() -> dict[str, Any]:
             "brownouts": {"type": "array", "minItems": 1, "maxItems": BROWNOUTS_MAX, "items": brownout},
         },
         ["since"],
+    )
+
+
+def _feedback() -> dict[str, Any]:
+    return _object(
+        {
+            "topics": {"type": "array", "minItems": 1, "items": _any_text("What feedback may be about.")},
+            "ask": _percent("Of the users: these are asked, once a phase."),
+            "keep": _text(_TIME, "How long what was said is kept."),
+        },
+        [],
     )
 
 

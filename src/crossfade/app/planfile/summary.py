@@ -134,6 +134,8 @@ def _metric(metric: Metric) -> tuple[str, ...]:
 def _source(metric: Metric) -> str:
     if metric.kind is MetricKind.RATIO:
         return f"fact {metric.fact}={metric.fact_value}"
+    if metric.kind is MetricKind.COMPLAINTS:
+        return "feedback"
     if metric.kind is MetricKind.OUTCOME:
         return f"posted {metric.outcome}"
     if metric.query is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_looking(main: click.Group) -> None:
     """Add them."""
-    for command in (status, why, events, metrics, clients, watch, wait, doctor, completion):
+    for command in (status, why, events, metrics, clients, feedback, watch, wait, doctor, completion):
         main.add_command(command)
 
 
@@ -138,6 +138,41 @@ def notices(rollout: str | None, state: Path, output: str, step: str | None, *, 
     from crossfade.app.terminal import owners
 
     owners.notices(rollout, state, output, step, dry_run=dry_run)
+
+
+@click.group(invoke_without_command=True)
+@ROLLOUT_NAMED
+@STATE
+@URL
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "csv"]),
+    default="text",
+    help="A table for people, or for programs and spreadsheets.",
+)
+@click.option("--version", type=click.Choice(["v1", "v2"]), help="Of users that had this one.")
+@click.option("--topic", help="About this alone.")
+@click.pass_context
+def feedback(ctx: click.Context, /, rollout: str | None, state: Path, output: str, **about: str | None) -> None:
+    """List what users said of the version they had: ratings and complaints, newest first."""
+    if ctx.invoked_subcommand is None:
+        from crossfade.app.terminal import feedback as listing
+
+        listing.feedback(rollout, state, output, **about)
+
+
+@feedback.command()
+@click.argument("user")
+@ROLLOUT_NAMED
+@STATE
+@URL
+@OUTPUT
+def forget(user: str, rollout: str | None, state: Path, output: str) -> None:
+    """Forget all that USER said; what it counted stays, as numbers."""
+    from crossfade.app.terminal import feedback as listing
+
+    listing.forget(user, rollout, state, output)
 
 
 @click.command()

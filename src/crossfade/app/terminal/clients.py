@@ -13,13 +13,12 @@ from crossfade.app.clients import spans
 from crossfade.app.commands import client_of, say
 from crossfade.app.terminal.escaped import escaped, escaped_all
 from crossfade.app.terminal.looks import table
+from crossfade.app.terminal.sheet import cell
 from crossfade.core.words import moment
 from crossfade.errors import UsageError
 
 _ALL = 100_000
 _BATCH = 1000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of one."""
 _FIELDS = ("client", "owner", "contact", "notes", "exempt_until")
 _HEAD = (
     *("client", "agent", "claimed", "standing", "requests", "error"),
@@ -53,19 +52,15 @@ def as_csv(lines: list[dict[str, Any]]) -> str:
         times = (asked[0], asked[1], on_v1[1], on_v2[0], on_v2[1])
         writer.writerow(
             [
-                _cell(line["client"]),
+                cell(line["client"]),
                 *(int(line[name]) for name in ("agent", "claimed")),
                 line["standing"] or "never seen",
                 *(line[name] for name in ("requests", "error")),
                 *("" if at is None else moment(at) for at in times),
-                *(_cell(line[name] or "") for name in _FIELDS[1:]),
+                *(cell(line[name] or "") for name in _FIELDS[1:]),
             ]
         )
     return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def shown(lines: list[dict[str, Any]], trend: dict[str, Any], *, still_on_v1: bool) -> str:

@@ -27,7 +27,7 @@ from crossfade.core.evidence.reading import Reader, read
 from crossfade.core.evidence.state import EvidenceState, Tally, dump, load
 from crossfade.core.evidence.streams import Entries, Layout, Unit, layout_of
 from crossfade.core.evidence.sums import Arm, Cell, Tick
-from crossfade.core.plan import Action, MetricKind, Plan
+from crossfade.core.plan import Action, Metric, MetricKind, Plan
 from crossfade.core.split import Version
 
 __all__ = [
@@ -304,7 +304,7 @@ def _tally(
             found = [(arm, values[index], cell.failures if failed else values[index][1]) for arm, cell, values in rows]
             _add(fold, measure.metric.name, [(arm, n, k, units) for arm, (n, units), k in found], fade)
     for metric in layout.plain:
-        told = [(arm, *_plain(metric.kind, metric.fact, cell)) for arm, cell, _ in picked]
+        told = [(arm, *_plain(metric, cell)) for arm, cell, _ in picked]
         _add(fold, metric.name, [(arm, n, k, k) for arm, n, k in told], fade)
     if _looks_at_times(layout):
         fold.latency_v1 += histogram(cell for arm, cell, _ in picked if arm.version is Version.V1)
@@ -324,10 +324,12 @@ def _add(fold: _Fold, metric: str, rows: Sequence[tuple[Arm, float, float, float
     fold.recent[metric] = fold.recent.get(metric, Tally()).fading(fade).plus(total)
 
 
-def _plain(kind: MetricKind, fact: str, cell: Cell) -> tuple[float, float]:
-    if kind is MetricKind.CRITICAL_ERRORS:
+def _plain(metric: Metric, cell: Cell) -> tuple[float, float]:
+    if metric.kind is MetricKind.CRITICAL_ERRORS:
         return cell.requests, cell.critical
-    return cell.timings.get(fact, (0, 0.0))
+    if metric.kind is MetricKind.COMPLAINTS:
+        return collect.bad_of(metric, cell, math.inf)
+    return cell.timings.get(metric.fact, (0, 0.0))
 
 
 def _follow(

@@ -26,6 +26,7 @@ from crossfade.core.evidence.streams import (
     counts_absence,
 )
 from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.feedback import COMPLAINED, HEARD
 from crossfade.core.plan import Metric, MetricKind
 from crossfade.core.split import BUCKETS, Split, Version
 
@@ -128,6 +129,9 @@ def bad_of(metric: Metric, cell: Cell, cut_ms: float) -> tuple[float, float]:
         return 0, 0  # by time, not by answer: see `time_open`
     if metric.kind is MetricKind.LATENCY_MEAN:
         return latency.sum_cut(cell, cut_ms)
+    if metric.kind is MetricKind.COMPLAINTS:
+        heard, _ = cell.outcomes.get(HEARD, (0, 0.0))
+        return heard, cell.outcomes.get(COMPLAINED, (0, 0.0))[1]
     if metric.outcome:
         units, total = cell.outcomes.get(metric.outcome, (0, 0.0))
         return units, units - total if counts_absence(metric) else total

@@ -123,6 +123,8 @@ def _reading(look: _Look, metric: Metric) -> Reading:
             return _breaker(look, metric)
         case MetricKind.CRITICAL_ERRORS:
             return _critical(look, metric)
+        case MetricKind.COMPLAINTS:
+            return _complaints(look, metric)
         case MetricKind.TIMING:
             return _timing(look, metric)
         case MetricKind.LATENCY:
@@ -490,6 +492,36 @@ def _critical(look: _Look, metric: Metric) -> Reading:
         sentence=sentence,
         v1=tally.k1,
         v2=tally.k2,
+        n1=int(tally.n1),
+        n2=int(tally.n2),
+        k1=tally.k1,
+        k2=tally.k2,
+    )
+
+
+def _complaints(look: _Look, metric: Metric) -> Reading:
+    """Count who complained. Where nobody on V2 said anything, nobody knows whether anybody could have complained."""
+    tally = look.state.tallies.get(metric.name, Tally())
+    breach = metric.guard.breach if metric.guard else None
+    heard = tally.n2 > 0
+    over = breach is not None and breach.comparison.holds(tally.k2, breach.value)
+    verdict = Verdict.FAIL if over else Verdict.PASS if heard else Verdict.BLIND
+    target = verdict
+    if verdict is Verdict.PASS and metric.target is not None:
+        target = Verdict.PASS if metric.target.comparison.holds(tally.k2, metric.target.value) else Verdict.FAIL
+    sentence = f"{metric.name}: nobody on V2 has given feedback in this phase"
+    if heard:
+        sentence = (
+            f"{metric.name}: {tally.k2:,.0f} of V2's {tally.n2:,.0f} users' days with feedback, "
+            f"{tally.k1:,.0f} of V1's {tally.n1:,.0f}"
+        )
+    return Reading(
+        metric=metric.name,
+        guard=verdict,
+        target=target,
+        sentence=sentence,
+        v1=tally.k1 if tally.n1 else None,
+        v2=tally.k2 if heard else None,
         n1=int(tally.n1),
         n2=int(tally.n2),
         k1=tally.k1,

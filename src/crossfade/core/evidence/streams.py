@@ -49,6 +49,8 @@ BINARY = (
 )
 BREAKER_BLOCK_S = 300.0
 """A breaker's share of time open is counted in blocks: a tick is its part of one."""
+PLAIN = (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING, MetricKind.COMPLAINTS)
+"""Kinds that are summed, and not compared."""
 SPARSE = (MetricKind.OUTCOME, MetricKind.QUERIED)
 """Kinds whose counts don't come with the requests."""
 
@@ -363,7 +365,7 @@ def layout_of(plan: Plan, phase: int) -> Layout:
         tolerance_s=plan.confidence.burst_tolerance_s,
         compared=compared,
         planes=tuple(_plane(build, index, compared, margin) for index in range(len(build.measures))),
-        plain=tuple(m for m in plan.metrics if m.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING)),
+        plain=tuple(m for m in plan.metrics if m.kind in PLAIN),
     )
 
 

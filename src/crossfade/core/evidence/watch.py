@@ -269,7 +269,7 @@ def _see_outcomes(plan: Plan, outcomes: Mapping[str, Told], tick: Tick) -> dict[
     result = dict(outcomes)
     end = tick.start + tick.length
     for metric in plan.metrics:
-        if metric.outcome:
+        if metric.outcome and metric.kind is not MetricKind.COMPLAINTS:  # silence is nothing to wait for
             telling = {arm.version for arm, cell in tick.cells.items() if metric.outcome in cell.outcomes}
             known = result.get(metric.outcome, Told(v1=tick.start, v2=tick.start))
             one, two = Version.V1 in telling, Version.V2 in telling

@@ -17,10 +17,12 @@ import pytest
 from crossfade.core.clients.register import Registered
 from crossfade.core.enrolment import Enrolment
 from crossfade.core.evidence.sums import Arm, Cell, Tick
+from crossfade.core.feedback import Feedback, FeedbackCount
 from crossfade.core.gates import Surroundings
 from crossfade.core.look import KeptLook, KeptTick, Look
+from crossfade.core.plan import DAY
 from crossfade.core.split import Version
-from crossfade.errors import ConflictError, StoreError
+from crossfade.errors import ConflictError, StoreError, UsageError
 from crossfade.ports import Lease, Store, StoredEvent
 
 Connect = Callable[[], Awaitable[Store]]
@@ -65,6 +67,23 @@ def some_look(at: float, record: Mapping[str, object] | None = None, **more: Any
     """Return a look at plan time `at`."""
     look = Look(at=at, due=at - 0.1, **({"revision": 3, "tick": 7} | more))
     return KeptLook(look=look, outcome="HOLD", digest=b"\x00\xff234567", record=record)
+
+
+def some_feedback(number: int) -> Feedback:
+    """Return what somebody said; every fourth is of the same user."""
+    return Feedback(
+        key=f"key{number}",
+        user=number % 4 - 2**62,
+        version="v2" if number % 2 else "v1",
+        at=float(number),
+        rating=number or None,
+        complaint="\N{RIGHT-TO-LEFT MARK}Ünï \N{SNOWMAN}\n<b>" if number in (2, 3) else "",
+        topic="weather" if number > 2 else "",
+    )
+
+
+def _count(version: str, topic: str, **sums: int) -> FeedbackCount:
+    return FeedbackCount(version=version, topic=topic, region="", **sums)
 
 
 def some_enrolment(user: int) -> Enrolment:
@@ -438,6 +457,54 @@ class StoreConformance:
         assert await _has_written(store, 0, 1) == ALL_WRITES
         await store.acquire(some_lease("b"), None)
         assert await _has_written(store, 1, 2) == ALL_WRITES
+
+    # ── feedback ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_what_users_say_is_kept_once_counted_and_forgotten(self, store: Store) -> None:
+        """Those of other rollouts are no matter, and a writer without the lease changes nothing."""
+        said = [some_feedback(number) for number in range(6)]
+        for one in said:
+            assert await store.add_feedback("r", one, at_most=9)
+        assert not await store.add_feedback("r", replace(said[1], complaint="otherwise"), at_most=9)
+        assert await store.add_feedback("s", said[0], at_most=9)
+        newest = await store.feedback("r", limit=4)
+        assert [one for _, one in newest] == said[:1:-1]
+        assert [one for _, one in await store.feedback("r", before=newest[-1][0])] == said[1::-1]
+        assert [one for _, one in await store.feedback("r", version="v2", topic="weather")] == [said[5], said[3]]
+        assert list(await store.feedback_counts("r", 2.0)) == [
+            _count("v1", "", said=1, complaints=1, ratings=1, happy=0),
+            _count("v1", "weather", said=1, complaints=0, ratings=1, happy=1),
+            _count("v2", "weather", said=2, complaints=1, ratings=2, happy=1),
+        ]
+        with pytest.raises(ConflictError):
+            await store.add_feedback("r", some_feedback(99), at_most=9, generation=7)
+        with pytest.raises(ConflictError):
+            await store.forget_feedback("r", user=said[0].user, generation=7)
+        await store.close()
+        await store.open()
+        assert await store.forget_feedback("r", user=said[0].user) == 2
+        assert await store.forget_feedback("r", before=said[2].at) == 1
+        assert [one for _, one in await store.feedback("r")] == [said[5], said[3], said[2]]
+
+    async def test_a_user_who_says_too_much_is_told(self, store: Store) -> None:
+        """Of each day, and of each user."""
+        for number in range(3):
+            await store.add_feedback("r", replace(some_feedback(number), user=7), at_most=3)
+        with pytest.raises(UsageError, match="3 things within a day"):
+            await store.add_feedback("r", replace(some_feedback(4), user=7), at_most=3)
+        assert not await store.add_feedback("r", replace(some_feedback(0), user=7), at_most=3)  # said before
+        assert await store.add_feedback("r", replace(some_feedback(5), user=7, at=2 * DAY), at_most=3)
+        assert await store.add_feedback("r", replace(some_feedback(6), user=8), at_most=3)
+
+    async def test_a_user_is_asked_once_a_phase(self, store: Store) -> None:
+        """Others, and in other phases, are asked as well; who can't write asks nobody."""
+        assert await store.ask_once("r", "half", 7)
+        assert not await store.ask_once("r", "half", 7)
+        assert await store.ask_once("r", "half", -(2**63))
+        assert await store.ask_once("r", "full", 7)
+        assert await store.ask_once("s", "half", 7)
+        with pytest.raises(ConflictError):
+            await store.ask_once("r", "full", 8, generation=7)
 
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,90 @@
+"""What users say of the version they had: a rating, a complaint, both. Pure.
+
+Each counts once a user and day, as outcomes do; what was written is kept apart from the history, so that it can go.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from crossfade.core.plan import DAY
+
+HEARD = "feedback:heard"
+"""Outcome under which ticks count users who said anything; a plan can't name it."""
+COMPLAINED = "feedback:complaint"
+"""Of these, who complained."""
+SATISFACTION = "satisfaction"
+"""Outcome that a rating becomes: 1 from `HAPPY_FROM` on, else 0."""
+HAPPY_FROM = 4
+"""Of ratings 1..5."""
+COMPLAINT_MAX = 4000
+"""Characters of a complaint."""
+TOPIC_MAX = 64
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+PER_USER_DAY = 10
+"""Pieces of feedback that one user may give on a day; each is kept, and the first of them counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """One thing that a user said."""
+
+    key: str
+    """The same for whatever is the same thing, said again."""
+    user: int
+    """`split.user_hash` under the plan's salt: the key itself is not kept."""
+    version: str
+    """Which one the user had: v1 or v2; empty where nobody can tell any more."""
+    at: float
+    """Plan time."""
+    rating: int | None = None
+    """1..5."""
+    complaint: str = ""
+    topic: str = ""
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackCount:
+    """How much was said of a version, a topic and in a region."""
+
+    version: str
+    topic: str
+    region: str
+    said: int
+    complaints: int
+    ratings: int
+    happy: int
+    """Ratings from `HAPPY_FROM` on."""
+
+
+def key_of(user: int, at: float, rating: int | None, complaint: str, topic: str) -> str:
+    """Return what stands for a thing said without an id of its own: the same words of a user on one day are one."""
+    said = "\0".join([str(user), str(int(at // DAY)), str(rating), topic, complaint])
+    return blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+def outcomes_of(rating: int | None, complaint: str) -> dict[str, float]:
+    """Return what a thing said counts as: values by outcome."""
+    found = {HEARD: 1.0}
+    if rating is not None:
+        found[SATISFACTION] = float(rating >= HAPPY_FROM)
+    if complaint:
+        found[COMPLAINED] = 1.0
+    return found
+
+
+def plain(text: str) -> str:
+    """Return a text as it can be kept everywhere: composed, and without what is no character to read.
+
+    Line ends and tabs stay, as do emoji and the marks of right-to-left scripts; overrides of the direction go, which
+    would turn around what stands beside it.
+    """
+    kept = (char for char in unicodedata.normalize("NFC", text.replace("\r\n", "\n")) if _is_read(char))
+    return "".join(kept).strip()
+
+
+def _is_read(char: str) -> bool:
+    return char in "\n\t" or (unicodedata.category(char) not in ("Cc", "Cs") and char not in _TURNING)
