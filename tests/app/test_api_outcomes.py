@@ -31,7 +31,8 @@ SATISFACTION = Metric(
     target=Limit(comparison=Comparison.GE, value=0.9),
     guard=Guardrail(action=Action.HOLD, breach=Limit(comparison=Comparison.LT, value=0.85)),
 )
-PLAN = replace(TRIPS, metrics=(*TRIPS.metrics, SATISFACTION))
+OTHERS = tuple(metric for metric in TRIPS.metrics if metric.name != "satisfaction")
+PLAN = replace(TRIPS, metrics=(*OTHERS, SATISFACTION))
 
 
 @dataclass
