@@ -85,7 +85,8 @@ _TRIALS = (GateKind.REHEARSAL_PASSED, GateKind.PEAK_LOAD_PASSED, GateKind.DRILL_
 
 def _without_trials(phase: Phase) -> Phase:
     own, all_of_them = (
-        tuple(gate for gate in gates if gate.kind not in _TRIALS and gate.metric not in _SAID) for gates in (phase.own_gates, phase.gates)
+        tuple(gate for gate in gates if gate.kind not in _TRIALS and gate.metric not in _SAID)
+        for gates in (phase.own_gates, phase.gates)
     )
     return replace(phase, drill=None, own_gates=own, gates=all_of_them)
 

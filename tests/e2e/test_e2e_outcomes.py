@@ -1,19 +1,26 @@
-"""Outcomes that were answered with success are counted once, whatever becomes of the process."""
+"""Outcomes and feedback that were answered with success are counted once, whatever becomes of the process."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from tests.e2e.site import Clients, Site, until
+from tests.e2e.site import Clients, Site, post, until
 
 pytestmark = pytest.mark.slow
 
 
-def _seen(site: Site) -> int:
+def _seen(site: Site, name: str = "conversion", what: str = "n") -> int:
     metrics = json.loads(site.verb("metrics", "-o", "json"))
-    read = next(one for one in metrics if one["name"] == "conversion")["reading"]
-    return int(read["n1"] + read["n2"]) if read else 0
+    read = next(one for one in metrics if one["name"] == name)["reading"]
+    return int(read[f"{what}1"] + read[f"{what}2"]) if read else 0
+
+
+def _complain(site: Site, users: range) -> set[int]:
+    """Return what the users' complaints are answered with."""
+    control = json.loads((site.home / "control.json").read_text())
+    path, token = f"{control['url']}/api/v1/rollouts/trips-v2/feedback", control["token"]
+    return {post(path, token, {"user": f"u{n:04d}", "complaint": "<b>wrong</b>", "rating": 1}) for n in users}
 
 
 def test_a_killed_controller_loses_no_outcome_and_counts_none_twice(site: Site) -> None:
@@ -33,7 +40,14 @@ def test_a_killed_controller_loses_no_outcome_and_counts_none_twice(site: Site) 
             posted.write_text("".join(json.dumps(row) + "\n" for row in rows))
             assert "500" in site.verb("outcomes", "post", str(posted))
             total += 500
+            assert _complain(site, range(batch * 20, batch * 20 + 20)) == {200}
             site.kill()
             site.serve(*quick)
+            assert _complain(site, range(batch * 20 + 20)) == {200}
             assert "repeated" in site.verb("outcomes", "post", str(posted))
             until(f"{total} are counted", lambda wanted=total: _seen(site) == wanted)  # type: ignore[misc]
+            until("complaints are counted", lambda wanted=batch: _seen(site, "complaints", "k") == 20 * wanted + 20)  # type: ignore[misc]
+        said = json.loads(site.verb("feedback", "-o", "json"))
+        assert (len(said), {one["complaint"] for one in said}) == (60, {"<b>wrong</b>"})
+        assert "rated it" not in site.verb("feedback")
+        assert "1 forgotten" in site.verb("feedback", "forget", "u0007")
