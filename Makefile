@@ -11,7 +11,7 @@ demo: .venv/.ready
 	$(BIN)/crossfade demo $(ARGS)
 
 # What loads real processes with traffic runs alone: two of them at once would only measure each other.
-LOADED := assignment chaos drill faults load notices sabotage several
+LOADED := assignment chaos drill faults fleet load notices sabotage several
 ALONE := $(LOADED:%=tests/e2e/test_e2e_%.py) tests/load tests/tripsearch tests/app/test_demo_end_to_end.py
 
 test: .venv/.ready

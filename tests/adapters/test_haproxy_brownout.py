@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.adapters.haproxy_origin import Client, LineSink, Origin, make_plan, origins
+from tests import strict
+from tests.adapters.haproxy_origin import Answer, Client, LineSink, Origin, make_plan, origins
 
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback
 from crossfade.adapters.system import ScaledClock, SystemClock
 from crossfade.core.brownout import Absence, meets
+from crossfade.core.deprecation import v1_headers
 from crossfade.core.plan import Brownout, Deprecation, Plan, Unattended
 from crossfade.core.split import Split
 from crossfade.ports import REQUEST_LINE, ProxyState
@@ -259,3 +264,95 @@ async def test_exemptions_outlive_the_proxy_and_end_when_they_are_taken_away(tmp
         (tmp_path / "exempt.map").write_bytes(b"\xff what\n")
         await site.proxy.start()
         assert await site.status(X_Client_Id="other") == 410
+
+
+async def test_strict_readers_understand_what_v1s_clients_are_told(tmp_path: Path) -> None:
+    """Of V1's answers, those in its place, and those of a brownout; others and exempt clients are told nothing."""
+    first, second = 1_811_836_800, 1_814_860_800
+    said = Deprecation(
+        since=1_803_859_200,
+        sunset=1_819_756_800,
+        notice="https://example.com/v1-ends?a=b;c,d",
+        policy="/policy",
+        successor="/v2/trips",
+        brownouts=(
+            Brownout(name="first", at=first, until=first + 900, share=1),
+            Brownout(name="second", at=second, until=second + 3600, share=3333),
+        ),
+    )
+    moment = partial(datetime.fromtimestamp, tz=UTC)
+    links = {
+        "deprecation": "https://example.com/v1-ends?a=b;c,d",
+        "sunset": "/policy",
+        "successor-version": "/v2/trips",
+    }
+    calendar = [
+        strict.Absence(moment(first), moment(first + 900), Decimal("0.001")),
+        strict.Absence(moment(second), moment(second + 3600), Decimal("0.333")),
+    ]
+    names = {"deprecation", "sunset", "link", "brownout"}
+
+    def understood(answer: Answer, announced: list[strict.Absence]) -> None:
+        told = answer.headers
+        assert names & told.keys() == (names if announced else names - {"brownout"})
+        assert strict.deprecation(told["deprecation"]) == moment(said.since)
+        assert strict.sunset(told["sunset"]) == moment(said.sunset or 0)
+        assert strict.links(told["link"]) == links
+        assert strict.brownouts(told.get("brownout", "")) == announced
+
+    async with running(tmp_path) as site:
+        client = site.client()
+        half = Split(everyone=5000)
+        quiet = replace(
+            site.state(1), brownout=None, split=half, v1_headers=v1_headers(said, 0), exempt=frozenset({"ex"})
+        )
+        await site.proxy.apply(quiet)
+        for number in range(20):
+            user = ("X-User-Id", f"u{number}")
+            understood(await client.get(V1S, user), calendar)  # whichever version answers
+            by_split = await client.get(ENTRY, user)
+            if by_split.version == "v1":
+                understood(by_split, calendar)
+            else:
+                assert not names & by_split.headers.keys()
+        for target, name in ((V1S, "ex"), (V2S, "other")):
+            assert not names & (await client.get(target, ("X-Client-Id", name))).headers.keys()
+        absent = replace(
+            site.state(5000), v1_headers=v1_headers(said, 0, {"first"}), exempt=frozenset({"ex"}), generation=2
+        )
+        await site.proxy.apply(absent)
+        statuses = set()
+        for number in range(20):
+            answer = await client.get(V1S, ("X-Client-Id", f"c{number}"))
+            understood(answer, calendar[1:])
+            statuses.add(answer.status)
+        assert statuses == {200, 410}
+        spared = await client.get(V1S, ("X-Client-Id", "ex"))
+        assert (spared.status, names & spared.headers.keys()) == (200, set())
+        over = replace(quiet, v1_headers=v1_headers(said, 0, {"first", "second"}), generation=3)
+        await site.proxy.apply(over)
+        understood(await client.get(V1S), [])
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (strict.deprecation, "1803859200"),
+        (strict.deprecation, "@1803859200.5"),
+        (strict.deprecation, "Wed, 01 Sep 2027 07:00:00 GMT"),
+        (strict.deprecation, "@1, @2"),
+        (strict.sunset, "Tue, 01 Sep 2027 07:00:00 GMT"),
+        (strict.sunset, "Wed, 1 Sep 2027 07:00:00 GMT"),
+        (strict.sunset, "Wed, 01 Sep 2027 07:00:00 +0000"),
+        (strict.links, '</a b>; rel="x"'),
+        (strict.links, '</a>; rel="x" </b>; rel="y"'),
+        (strict.links, "</a>"),
+        (strict.links, '</a>; rel="x",'),
+        (strict.brownouts, "@1;until=@2"),
+        (strict.brownouts, "@1;until=@2;share=0.1234"),
+    ],
+)
+def test_the_readers_are_strict(read: Callable[[str], object], text: str) -> None:
+    with pytest.raises((AssertionError, ValueError)):
+        read(text)

@@ -88,6 +88,11 @@ def test_a_mistake_in_a_template_is_told_with_its_own_file_and_line(desk: Desk) 
     assert desk.problems(plan)[0].line == 3  # the plan has no sunset
 
 
+def test_what_is_wrong_with_the_dates_is_told_alone(desk: Desk) -> None:
+    (problem,) = desk.problems(f"{PLAN}deprecation: {{since: soon}}\nclients: {{notices: {{}}}}\n")
+    assert problem.field == "deprecation.since"
+
+
 @pytest.mark.parametrize("without", ["  client: header X-Client-Id\n", SAID])
 def test_it_needs_dates_and_clients_with_names(desk: Desk, without: str) -> None:
     text = f"{PLAN}{SAID}clients: {{else: user agent, notices: {{}}}}\n".replace(without, "")

@@ -207,7 +207,8 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         top.get("deprecation"), api, [phase.name for phase in phases], blind_rollback_s=blind
     )
     retires = bool(phases) and phases[-1].retires
-    clients = read_clients(top.get("clients"), rule, deprecation, folder, retires=retires)
+    dated = top.get("deprecation") is not None
+    clients = read_clients(top.get("clients"), rule, deprecation, folder, dated=dated, retires=retires)
     feedback = read_feedback(top.get("feedback"))
     if phases_field is not None:
         check_exemptions(phases, rule.client, top.get("deprecation"), phases_field)

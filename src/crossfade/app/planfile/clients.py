@@ -15,11 +15,18 @@ _EXAMPLE = "{ids: authenticated, believed from: [10.0.0.0/8]}"
 
 
 def read_clients(
-    field: Field | None, assignment: AssignmentRule, said: Deprecation | None, folder: Path, *, retires: bool
+    field: Field | None,
+    assignment: AssignmentRule,
+    said: Deprecation | None,
+    folder: Path,
+    *,
+    dated: bool,
+    retires: bool,
 ) -> ClientsRule | None:
     """Return the section; None where it is left out or wrong.
 
-    Owners are told of the dates that the plan has `said`, and that V1 was retired where it `retires` it.
+    Owners are told of the dates that the plan has `said` (None where these are wrong), and that V1 was retired where it
+    `retires` it. A plan that is not `dated` has no such section.
     """
     section = field.section(CLIENTS_KEYS, _EXAMPLE) if field else None
     if section is None or field is None:
@@ -44,7 +51,7 @@ def read_clients(
         return None
     told = section.get("notices")
     notices = None
-    if told is not None and (assignment.client is None or said is None):
+    if told is not None and (assignment.client is None or not dated):
         told.problem(
             "need `assignment: client`, by which owners' clients are known, and `deprecation`, whose dates they tell"
         )
