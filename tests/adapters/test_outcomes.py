@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from crossfade.adapters.outcomes import JOURNAL, REGIONS_MAX, Fate, Posted, Post
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Arm, Tick
 from crossfade.core.plan import DAY, Metric, MetricKind, Plan
-from crossfade.core.split import Split, Version, assign
+from crossfade.core.split import NOBODY, Split, Version, assign
 from crossfade.errors import StoreError
 
 TRIPS = load_plan(Path(__file__).parents[2] / "plans" / "trips-v2.yaml")
@@ -32,7 +33,16 @@ class Desk:
         self.posted = PostedOutcomes(PLAN, folder, key=b"k", tick_s=10)
 
     def take(self, *outcomes: Posted, now: float = NOON, since: float = 0.0, killed: bool = False) -> dict[str, int]:
-        fates = self.posted.take(outcomes, split=HALF, killed=killed, phase_since=since, now=now)
+        fates = self.posted.take(outcomes, assigned=lambda _: (HALF, killed), phase_since=since, now=now)
+        return {fate.value: count for fate, count in fates.items() if count}
+
+    def take_of(self, history: Sequence[tuple[float, Split, bool]], *outcomes: Posted, now: float) -> dict[str, int]:
+        """Take outcomes of a phase whose assignment changed: since when it was which."""
+
+        def assigned(at: float) -> tuple[Split, bool] | None:
+            return next((found[1:] for found in reversed(history) if found[0] <= at), None)
+
+        fates = self.posted.take(outcomes, assigned=assigned, phase_since=0.0, now=now)
         return {fate.value: count for fate, count in fates.items() if count}
 
     def close(self, at: float = NOON, *, seen: bool = True) -> dict[Arm, tuple[int, float]]:
@@ -72,6 +82,26 @@ def test_regions_are_bounded(desk: Desk) -> None:
     found = desk.close()
     assert len({arm.region for arm in found}) == REGIONS_MAX + 1
     assert sum(n for n, _ in found.values()) == REGIONS_MAX + 20
+
+
+def test_an_outcome_counts_for_the_version_its_user_was_on_when_it_happened(desk: Desk) -> None:
+    """Posted after a rollback, what was before it is still V2's; of a time that nobody knows it is nobody's."""
+    salt = PLAN.assignment.salt
+    users = [f"u{n}" for n in range(99)]
+    second = [user for user in users if assign(user, salt=salt, split=HALF, cohort=None).version is Version.V2]
+    history = [(NOON - 100, HALF, False), (NOON - 50, NOBODY, True)]
+    before = [of(user, at=NOON - 60) for user in second]
+    after = [of(f"{user} too", at=NOON - 40) for user in second]
+    unknown = of("anybody", at=NOON - 101)
+    assert desk.take_of(history, *before, *after, unknown, now=NOON) == {"taken": 2 * len(second), "outdated": 1}
+    found = desk.close(NOON)
+    assert (found[Arm(Version.V2, "", "")][0], found[Arm(Version.V1, "", "")][0]) == (len(second), len(second))
+
+
+def test_what_is_of_a_drill_counts_for_no_version(desk: Desk) -> None:
+    history = [(0.0, HALF, False), (NOON - 50, HALF, True), (NOON - 20, HALF, False)]
+    posted = [of("u1", at=NOON - 30), of("u2", at=NOON - 51), of("u3", at=NOON - 20)]
+    assert desk.take_of(history, *posted, now=NOON) == {"taken": 2, "outdated": 1}
 
 
 def test_after_a_rollback_everybody_counts_as_v1(desk: Desk) -> None:
@@ -154,7 +184,7 @@ class World:
         match what:
             case "post":
                 users = [of(f"u{self.told + n}", at=10.0 * self.number - 15 * n) for n in range(3)]
-                fates = self.desk.take(users, split=HALF, killed=False, phase_since=0.0, now=10.0 * self.number)
+                fates = self.desk.take(users, assigned=lambda _: (HALF, False), phase_since=0.0, now=10.0 * self.number)
                 self.told += fates[Fate.TAKEN]
             case "close" | "dark":
                 sources = frozenset({"collector"} if what == "close" else ())
@@ -229,5 +259,5 @@ def test_units_that_can_not_be_kept_are_not_taken(tmp_path: Path) -> None:
 @given(users=st.lists(st.text(min_size=1, max_size=6), max_size=30))
 def test_any_users_are_counted_once_each(tmp_path_factory: pytest.TempPathFactory, users: list[str]) -> None:
     desk = Desk(tmp_path_factory.mktemp("units"))
-    fates = desk.posted.take([of(user) for user in users], split=HALF, killed=False, phase_since=0.0, now=NOON)
+    fates = desk.posted.take([of(user) for user in users], assigned=lambda _: (HALF, False), phase_since=0.0, now=NOON)
     assert fates[Fate.TAKEN] == len(set(users)) == sum(n for n, _ in desk.close().values())

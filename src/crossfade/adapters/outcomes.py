@@ -128,27 +128,33 @@ class PostedOutcomes:
         self,
         posted: Sequence[Posted],
         *,
-        split: Split,
-        killed: bool,
+        assigned: Callable[[float], tuple[Split, bool] | None],
         phase_since: float,
         now: float,
         members: Members | None = None,
     ) -> Counter[Fate]:
-        """Count outcomes for the versions that their users are on; return what became of them.
+        """Count outcomes for the versions that their users were on when they happened; return what became of them.
 
-        split, killed: the assignment in force, since `phase_since`; of users who joined or left a cohort (`members`;
-        None: nobody did), since they did. Raises StoreError where the units can't be kept;
+        assigned: the split at a plan time, and whether everybody was put on V1; None: nobody knows any more. What is
+        of before `phase_since` is outdated: the phase's evidence compares the versions under one share, and the share
+        was another. So is what is of a drill, when everybody was on V1, and, of users who joined or left a cohort
+        (`members`; None: nobody did), what is of before that. Raises StoreError where the units can't be kept;
         nothing is taken then, and all of it may be posted again.
         """
         members = members or Members(self._plan.assignment)
         fates: Counter[Fate] = Counter(dict.fromkeys(Fate, 0))
-        taken: list[tuple[int, bytes, Posted]] = []
+        taken: list[tuple[int, bytes]] = []
+        counts: list[_Count] = []
+        present = assigned(now)
         fresh: set[bytes] = set()
         for one in posted:
             at = now if one.at is None else min(one.at, now)
             day, today = int(at // DAY), int(now // DAY)
             own = members.enrolment_of(one.user)
-            if at < max(phase_since, phase_since if own is None else own.at) or day <= today - DAYS_KEPT:
+            then = assigned(at)
+            early = at < max(phase_since, phase_since if own is None else own.at) or day <= today - DAYS_KEPT
+            drilled = then is not None and then[1] and present is not None and not present[1]
+            if early or drilled or then is None:
                 fates[Fate.OUTDATED] += 1
                 continue
             unit, known = self._hash(one.outcome, str(day), one.user), self._units(day)
@@ -158,19 +164,14 @@ class PostedOutcomes:
                 continue
             fates[Fate.TAKEN] += 1
             fresh.add(unit)
-            taken.append((day, unit, replace(one, at=at)))
+            taken.append((day, unit))
+            counts.append(self._place(replace(one, at=at), members.cohort_of(one.user), then, now=now))
             if by_id is not None:
                 fresh.add(by_id)
-                taken.append((today, by_id, replace(one, outcome="")))
-        counts = [
-            self._place(one, members.cohort_of(one.user), split=split, killed=killed, now=now)
-            for _, _, one in taken
-            if one.outcome
-        ]
-        units = [(day, unit) for day, unit, _ in taken]
-        if units:
-            self._note({"units": [[day, unit.hex()] for day, unit in units], "counts": _as_data(counts)})
-            self._keep(units)
+                taken.append((today, by_id))
+        if taken:
+            self._note({"units": [[day, unit.hex()] for day, unit in taken], "counts": _as_data(counts)})
+            self._keep(taken)
         for count in counts:
             self._add(count)
         self._forget(int(now // DAY))
@@ -190,7 +191,8 @@ class PostedOutcomes:
             tick = merge_ticks(tick, Tick(number=tick.number, start=tick.start, length=tick.length, cells=cells))
         return tick
 
-    def _place(self, one: Posted, cohort: str | None, *, split: Split, killed: bool, now: float) -> _Count:
+    def _place(self, one: Posted, cohort: str | None, then: tuple[Split, bool], *, now: float) -> _Count:
+        split, killed = then
         version = assign(one.user, salt=self._plan.assignment.salt, split=split, cohort=cohort, killed=killed).version
         number = int((now if one.at is None else one.at) // self._tick_s)
         if number <= self._closed:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from crossfade.adapters.outcomes import Posted, PostedOutcomes
 from crossfade.core.feedback import COMPLAINT_MAX, PER_USER_DAY, TOPIC_MAX, Feedback, key_of, outcomes_of, plain
 from crossfade.core.plan import Plan
-from crossfade.core.split import assign, user_hash
+from crossfade.core.split import Version, assign, user_hash
 from crossfade.engine.controller import Controller
 from crossfade.errors import ConflictError, UsageError
 from crossfade.ports import Store
@@ -72,15 +73,13 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
         raise UsageError("; ".join(wrong))
     at = now if given.at is None else min(given.at, now)
     user = user_hash(given.user, plan.assignment.salt)
-    split, killed, cohort = rollout.wanted_split(plan), rollout.wanted_killed, members.cohort_of(given.user)
-    version = assign(given.user, salt=plan.assignment.salt, split=split, cohort=cohort, killed=killed).version
-    enrolment = members.enrolment_of(given.user)
-    outdated = at < max(rollout.phase_since, rollout.phase_since if enrolment is None else enrolment.at)
+    version = version_at(controller, given.user, at)
+    outdated = at < rollout.phase_since or version is None
     complaint, topic = plain(given.complaint)[:COMPLAINT_MAX], plain(given.topic)[:TOPIC_MAX]
     said = Feedback(
         key=f"id:{given.id}" if given.id else key_of(user, at, given.rating, complaint, topic),
         user=user,
-        version="" if outdated else version.value,
+        version="" if version is None else version.value,
         at=at,
         rating=given.rating,
         complaint=complaint,
@@ -95,8 +94,7 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
             Posted(outcome=name, user=given.user, value=value, at=at, region=said.region)
             for name, value in outcomes_of(given.rating, complaint).items()
         ],
-        split=split,
-        killed=killed,
+        assigned=partial(rollout.assigned_at, plan),
         phase_since=rollout.phase_since,
         now=now,
         members=members,
@@ -105,6 +103,16 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
         return Fate.REPEATED
     await store.ask_once(plan.name, _phase(controller), user, generation=generation)
     return Fate.OUTDATED if outdated else Fate.TAKEN
+
+
+def version_at(controller: Controller, user_key: str, at: float) -> Version | None:
+    """Return the version that a user had at a plan time; None where nobody can tell any more."""
+    plan, members = controller.plan, controller.members
+    enrolment, then = members.enrolment_of(user_key), controller.rollout.assigned_at(plan, at)
+    if then is None or (enrolment is not None and at < enrolment.at):
+        return None
+    cohort = members.cohort_of(user_key)
+    return assign(user_key, salt=plan.assignment.salt, split=then[0], cohort=cohort, killed=then[1]).version
 
 
 async def ask(controller: Controller, store: Store, user_key: str) -> bool:

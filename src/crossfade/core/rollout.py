@@ -26,8 +26,27 @@ _NEW_GENERATION = (
     e.BrownoutEnded,
 )
 """After these, whatever an earlier actor asked of the proxy is out of date."""
+_OPENED = (State.RUNNING, State.PAUSED, State.COMPLETED, State.RETIRING, State.RETIRED)
+"""States in which the phase's split is wanted."""
 _END_BROWNOUT = (e.RolledBack, e.DrillStarted, e.RetirementStarted, e.Aborted)
 """Everyone is put on V1, or V1 goes for good."""
+
+
+SPANS_KEPT = 200
+"""Of the assignment's history: each phase, drill, rollback and retry is one or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time in which the plan assigned users in one way, up to the next one's begin."""
+
+    since: float
+    """Plan time."""
+    phase: int
+    opened: bool
+    """The phase's split is wanted; else nobody is on V2."""
+    killed: bool
+    """Everybody is on V1, cohorts and overrides included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +101,22 @@ class Rollout:
     """Names of those that do not come again."""
     enrolled: int = 0
     """Revision at which users joined or left cohorts last."""
+    spans: tuple[Span, ...] = ()
+    """How users were assigned until now, the latest `SPANS_KEPT`."""
 
     def wanted_split(self, plan: Plan) -> Split:
         """Return the split that the proxy ought to have."""
-        if self.state in (State.RUNNING, State.PAUSED, State.COMPLETED, State.RETIRING, State.RETIRED):
-            return plan.phases[self.phase].split
-        return NOBODY
+        return plan.phases[self.phase].split if self.state in _OPENED else NOBODY
+
+    def assigned_at(self, plan: Plan, at: float) -> tuple[Split, bool] | None:
+        """Return the split, and whether all were put on V1, at a plan time; None where that is not known any more.
+
+        As the history says: a proxy has carried it out within a second of that.
+        """
+        span = next((span for span in reversed(self.spans) if span.since <= at), None)
+        if span is None:
+            return None
+        return plan.phases[span.phase].split if span.opened else NOBODY, span.killed
 
     @property
     def wanted_killed(self) -> bool:
@@ -112,6 +141,14 @@ class Rollout:
 
 def evolve(rollout: Rollout, event: e.Event) -> Rollout:
     """Return the state after an event; ConflictError where it can't happen now."""
+    new = _evolve(rollout, event)
+    span = Span(event.at, new.phase, new.state in _OPENED, new.wanted_killed)
+    if new.spans and replace(new.spans[-1], since=span.since) == span:
+        return new
+    return replace(new, spans=(*new.spans[1 - SPANS_KEPT :], span))
+
+
+def _evolve(rollout: Rollout, event: e.Event) -> Rollout:
     state = next_state(rollout.state, event)
     new = replace(
         rollout,

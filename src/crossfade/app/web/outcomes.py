@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -65,8 +66,7 @@ def add_outcomes(router: APIRouter, served: Served) -> None:
                 raise UsageError("; ".join(wrong))
             fates = carried.outcomes.take(
                 [one for one, _ in posted],
-                split=rollout.wanted_split(controller.plan),
-                killed=rollout.wanted_killed,
+                assigned=partial(rollout.assigned_at, controller.plan),
                 phase_since=rollout.phase_since,
                 now=now,
                 members=controller.members,
