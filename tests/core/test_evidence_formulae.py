@@ -174,6 +174,36 @@ def test_the_ratios_interval_covers_and_shrinks() -> None:
     assert np.median(widths) < 3
 
 
+@pytest.mark.parametrize("failures", [2_000, 100_000, 10_000_000])
+@pytest.mark.parametrize("odds", [0.05, 1.0])
+def test_the_ratios_interval_is_exact_between_the_grids_points(failures: int, odds: float) -> None:
+    """However many there are: the ends are where (R) itself, asked at them, crosses; and the truth lies between."""
+    rng = np.random.default_rng(failures)
+    for truth in (0.973, 1.0, 1.31):
+        k2 = float(rng.binomial(failures, truth * odds / (1 + truth * odds)))
+        counts = np.array([[1.0, failures - k2, odds, k2]])
+        band = ratio_interval(log_e_ratio(counts, RATIO_GRID, np.ones(len(RATIO_GRID)))[0], 0.05)
+        assert band is not None
+        low, middle, high = band
+        assert middle == pytest.approx(k2 / (failures - k2) / odds, rel=1e-4)
+        assert low < truth < high
+        sd = math.sqrt(1 / k2 + 1 / (failures - k2))
+        assert 2 * sd < math.log(high / low) / 2 < 6 * sd
+        at_low, at_high = log_e_ratio(counts, np.array([low, high]), np.ones(2))[0]
+        assert at_low == pytest.approx(at_high, abs=0.05 + 2e-7 * failures)
+
+
+def test_the_ratios_interval_has_no_step_where_its_formula_changes() -> None:
+    """The sum over the grid and the integral by Laplace give the same where one takes over from the other."""
+    widths = []
+    for failures in range(60, 400, 10):
+        counts = np.array([[1.0, failures / 2, 1.0, failures / 2]])
+        band = ratio_interval(log_e_ratio(counts, RATIO_GRID, np.ones(len(RATIO_GRID)))[0], 0.05)
+        assert band is not None
+        widths.append(math.log(band[2] / band[0]) * math.sqrt(failures))
+    assert np.abs(np.diff(widths)).max() < 0.03 * widths[0]
+
+
 def test_gross_tails_are_scipys() -> None:
     assert _log_binomial_tail(9, 6, 0.01) == pytest.approx(stats.binom.logsf(5, 9, 0.01))
     assert _log_fisher_tail(95, 2, 9, 6) == pytest.approx(stats.hypergeom.logsf(5, 104, 8, 9))

@@ -417,6 +417,39 @@ def test_a_v2_beyond_its_bound_is_found_in_days(metric: Metric, rate: float, rat
     assert float(np.median(found)) <= days
 
 
+CLOSE = replace(CONVERSION, target=of_v1(Comparison.GE, 0.99), guard=hold(of_v1(Comparison.LT, 0.99)))
+"""A plan that wants to know of a loss of 1 %."""
+
+
+def days_of(rate2: float, seed: int) -> Iterator[Reading]:
+    """Yield the reading at the end of each of seven days, with 720,000 users a day, half of them on V2."""
+    plan = plan_of(CLOSE, share=5000)
+    state = book.begin(plan, 0.0, HOUR)
+    hours = list(ticks({"conversion": (0.12, rate2)}, hours=7 * 24, units=3e4, share=0.5, seed=seed))
+    for day in range(1, 8):
+        state = book.absorb(plan, state, hours[(day - 1) * 24 : day * 24])
+        yield book.read(plan, state, day * DAY).readings["conversion"]
+
+
+def test_a_loss_of_three_percent_at_half_is_found_in_days() -> None:
+    found = []
+    for seed in range(15):
+        days = enumerate(days_of(0.12 * 0.97, seed), start=1)
+        found.append(next((day for day, read in days if read.guard is Verdict.FAIL), 99))
+    assert (float(np.median(found)), max(found)) <= (2, 5)
+
+
+def test_no_loss_is_found_where_there_is_none() -> None:
+    """And the interval, looked at each day, holds the truth: at 5 %, at most 4 of 20 runs may ever leave it out."""
+    missed = 0
+    for seed in range(20):
+        week = list(days_of(0.12, seed))
+        assert all(read.guard is not Verdict.FAIL for read in week)
+        missed += not all((read.ratio_low or 0) <= 1 <= (read.ratio_high or 0) for read in week)
+        assert (week[-1].ratio_high or 9) - (week[-1].ratio_low or 0) < 0.03
+    assert missed <= 4
+
+
 @pytest.mark.parametrize(("slower", "answers"), [(2.0, 900), (1.5, 2500), (1.4, 6000)])
 def test_a_slower_mean_is_found_in_thousands_of_answers(slower: float, answers: int) -> None:
     plan = plan_of(MEAN)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from datetime import UTC, datetime
 
 _UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+_NARROW = 0.2
+"""Width of an interval around 1 that two digits would swallow."""
 
 
 def duration(seconds: float) -> str:
@@ -30,6 +34,15 @@ def duration(seconds: float) -> str:
 def percent(basis_points: float) -> str:
     """Return a share of basis points as a percentage: `22.22 %`, `5 %`."""
     return f"{round(basis_points / 100, 2):g} %"
+
+
+def ratio_words(middle: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """Return a ratio and its interval, as finely as the interval is narrow: `1.02`, `0.9..1.2`; `?` for no end."""
+    if low is not None and high is not None and high - low < _NARROW:
+        digits = 2 + (high - low < _NARROW / 2) + (high - low < _NARROW / 20)
+        return f"{middle:.{digits}f}", f"{low:.{digits}f}..{high:.{digits}f}"
+    ends = [f"{low or 0.0:.2g}", "?" if high is None or math.isinf(high) else f"{high:.2g}"]
+    return f"{middle:.2f}", "..".join(ends)
 
 
 def moment(at: float | None) -> str:

@@ -19,7 +19,7 @@ from crossfade.core.plan import Limit, Metric, MetricKind, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import BUCKETS
 from crossfade.core.verdict import Verdict
-from crossfade.core.words import duration, moment, percent
+from crossfade.core.words import duration, moment, percent, ratio_words
 from crossfade.engine.controller import Controller
 from crossfade.ports import StoredEvent
 
@@ -327,7 +327,7 @@ def _ratio(reading: Reading) -> str:
 
 
 def _band(low: float | None, ratio: float, high: float | None) -> str:
-    return f"{ratio:.2f} ({low or 0.0:.2g}..{'?' if high is None or math.isinf(high) else f'{high:.2g}'})"
+    return "{} ({})".format(*ratio_words(ratio, low, high))
 
 
 INCIDENTS = ("RolledBack", "HoldBegan", "HoldEnded", "AlertRaised", "AlertCleared", "DriftFound", "DrillFailed")

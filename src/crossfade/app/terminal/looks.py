@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from typing import Any
 
 from crossfade.app import values
-from crossfade.core.words import duration, moment, percent
+from crossfade.core.words import duration, moment, percent, ratio_words
 
 WIDTH = 80
 MARKS = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◌", "BLIND": "?"}
@@ -33,9 +32,7 @@ def band(reading: dict[str, Any]) -> str:
     """Return V2's rate over V1's with the ends of its confidence sequence."""
     if reading["ratio"] is None:
         return "-"
-    low, high = reading["ratio_low"], reading["ratio_high"]
-    ends = f"{0.0 if low is None else low:.2g}..{'?' if high is None or math.isinf(high) else f'{high:.2g}'}"
-    return f"{reading['ratio']:.2f} ({ends})"
+    return "{} ({})".format(*ratio_words(reading["ratio"], reading["ratio_low"], reading["ratio_high"]))
 
 
 def table(rows: list[list[str]]) -> str:

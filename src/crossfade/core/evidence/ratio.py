@@ -18,8 +18,11 @@ Floats = NDArray[np.float64]
 HARM_GRID: Floats = np.array([1.3, 1.5, 1.75, 2, 2.5, 3, 4, 5.5, 8, 12, 20, 50, 200], dtype=np.float64)
 """Alternatives, as multiples of the null's ratio: the state of one stream is one number for each."""
 
-FINE_GRID: Floats = np.array([1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 2, 2.5, 4, 8, 20, 50], dtype=np.float64)
-"""Alternatives where a plan names the very ratio at which it wants to know: they begin close to it."""
+FINE_GRID: Floats = np.array([1.01, 1.02, 1.035, 1.06, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 2.2, 5, 30], dtype=np.float64)
+"""Alternatives where a plan names the very ratio at which it wants to know: they begin close to it.
+
+An alternative can show no less than about half its distance from that ratio, however much is counted.
+"""
 
 RARE_GRID: Floats = np.array([1.5, 3, 8, 20, 60, 120, 200, 300, 400, 500, 700, 1000, 5000], dtype=np.float64)
 """Alternatives where V1 next to never has what is counted: beyond the limit at which V2 breaches, hundreds of times."""

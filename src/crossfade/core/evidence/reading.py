@@ -24,7 +24,7 @@ from crossfade.core.observation import Blindness, Observation, Reading
 from crossfade.core.plan import Action, Limit, Metric, MetricKind, Plan
 from crossfade.core.split import BUCKETS
 from crossfade.core.verdict import Verdict
-from crossfade.core.words import duration
+from crossfade.core.words import duration, ratio_words
 
 INTERVAL_ALPHA = 0.05
 """Of the intervals shown, and of the bounds that a target is held against."""
@@ -597,7 +597,7 @@ def _ratio_words(ratio: tuple[float, float, float]) -> str:
     low, middle, high = ratio
     if math.isinf(high):
         return f"ratio above {low:.2g}"
-    return f"ratio {middle:.2f}, {low:.2g}..{high:.2g}"
+    return "ratio {}, {}".format(*ratio_words(middle, low, high))
 
 
 def _limit_words(metric: Metric) -> str:
