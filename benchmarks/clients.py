@@ -9,6 +9,7 @@ import tracemalloc
 import numpy as np
 
 from crossfade.adapters.collector import Collector
+from crossfade.adapters.system import collect_cycles_seldom
 from crossfade.core.clients.ledger import Calls, Client, Ledger, load
 
 LINES = 200_000
@@ -93,6 +94,7 @@ def million() -> None:
 def main() -> None:
     """Interleave the rounds and print a table."""
     work = {clients: batches(clients) for clients in (12, 1000, 10_000, MILLION)}
+    collect_cycles_seldom()  # as `serve` does
     spent: dict[tuple[int, bool], list[float]] = {(clients, on): [] for clients in work for on in (False, True)}
     for _ in range(ROUNDS):
         for (clients, on), times in spent.items():

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,12 +115,13 @@ class Entry:
 
     def note(self, counts: Sequence[int], at: float) -> None:
         """Add the calls of a tick."""
+        mine, first, last = self.counts, self.first, self.last
         for way, count in enumerate(counts):
             if count:
-                self.counts[way] += count
-                if self.first[way] is None:
-                    self.first[way] = at
-                self.last[way] = at
+                mine[way] += count
+                last[way] = at
+                if first[way] is None:
+                    first[way] = at
 
     def first_by(self, ways: Iterable[Way]) -> float | None:
         """Return when it first came by one of these ways; None for never."""
@@ -268,7 +269,7 @@ class Ledger:
             self._today = _Today(number)
         today = self._today
         today.watched_s += length
-        counts = np.array([_NONE, *calls.counts.values()], dtype=np.int64)[1:]
+        counts = np.fromiter(chain.from_iterable(calls.counts.values()), dtype=np.int64).reshape(-1, len(Way))
         today.requests = _sum(today.requests, _sum(_sum(calls.unnamed, calls.beyond), counts.sum(axis=0).tolist()))
         names = hashes(map(_hashed, calls.counts))
         for sketch, ways in zip(today.sketches, (ASKED, TO_V1, (Way.ELSE_BY_V2,)), strict=True):
