@@ -6,8 +6,10 @@ import asyncio
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,15 +21,19 @@ from tests.app.serving import BASE, PLAN, TOKEN, served_with, serving
 
 from crossfade.app.cli import main
 from crossfade.app.control import Control
+from crossfade.core import events as e
+from crossfade.core.clients.ledger import DAY as _DAY
 from crossfade.core.clients.ledger import Calls, Client
+from crossfade.core.clients.register import Registered
 from crossfade.core.evidence.sums import Tick
-from crossfade.core.plan import ClientsRule
+from crossfade.core.plan import Brownout, ClientsRule, Deprecation
 from crossfade.engine.controller import Controller, Parts
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
 from crossfade.testing.store import MemoryStore
 from crossfade.testing.telemetry import FakeTelemetry
 
+DAY = int(_DAY)
 Say = Callable[..., Coroutine[Any, Any, Result]]
 EVIL = "=cmd|'/c calc'!A1"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -210,6 +216,46 @@ async def test_the_page_and_the_metrics_tell_the_same(world: Any, say: Say) -> N
         metrics = await answer.text()
     for standing, count in (("v1", 2), ("silent", 1), ("v2", 2)):
         assert f'crossfade_clients{{rollout="trips-v2",standing="{standing}"}} {count}.0' in metrics
+
+
+async def test_the_page_tells_of_brownouts_exempt_clients_and_users_enrolled(tmp_path: Path) -> None:
+    at = 1_700_000_000
+    calendar = [Brownout(name=f"<b>{n}", at=at + n * DAY, until=at + n * DAY + 900, share=n * 1000) for n in (1, 2, 3)]
+    said = Deprecation(since=at - DAY, successor="/v2", brownouts=tuple(calendar))
+    made = World(tmp_path, None)
+    made.plan = replace(PLAN, clients=None, deprecation=said)
+    made.controller = made._controller()
+    await made.store.open()
+    made.clock.move(DAY + 60.0)
+    gone = e.BrownoutEnded(at=float(at), name="<b>2", reason="by hand", by="ada")
+    await made.controller.start()
+    await made.controller._journal.record(gone)
+    await made.controller.tick()
+    entries = [
+        Registered(client="<i>ex", owner="Ann", exempt_until=date(2999, 1, 31)),
+        Registered(client="was", exempt_until=date(2001, 1, 1)),
+    ]
+    await made.store.save_register(PLAN.name, entries)
+    await made.controller.enrol("beta", {"someone-new": 1.0}, "ada", "")
+    await made.controller.leave([min(PLAN.assignment.cohorts["beta"])], 1.0, "ada", "")
+    served = served_with(made.controller, made.store, made.telemetry, made.clock, tmp_path, plan=made.plan)
+    async with (
+        serving(served) as url,
+        aiohttp.ClientSession(headers=HEADERS) as session,
+        session.get(f"{url}/rollouts/{PLAN.name}/clients") as answer,
+    ):
+        page = " ".join((await answer.text()).split())
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", page)
+    told = {name: re.findall(r"<td[^>]*>(.*?)</td>", cells) for name, cells in rows}
+    assert {name: cells[2:] for name, cells in told.items() if "b&gt;" in name} == {
+        "&lt;b&gt;1": ["10 %", "goes on now"],
+        "&lt;b&gt;2": ["20 %", "over"],
+        "&lt;b&gt;3": ["30 %", "ahead"],
+    }
+    assert told["&lt;i&gt;ex"] == ["2999-01-31", "Ann"]
+    assert "was" not in told
+    assert told["beta"] == [f"{len(PLAN.assignment.cohorts['beta']):,}", "1"]
+    assert "1 of the lists have left their cohort." in page
 
 
 async def test_without_a_ledger_it_says_how_to_have_one(tmp_path: Path, say: Say) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from crossfade.app import values, views
 from crossfade.app.clients import spans
 from crossfade.app.dashboard import figures
 from crossfade.app.regions import Regions
+from crossfade.core.clients.exempt import exempt
+from crossfade.core.clients.register import Registered
+from crossfade.core.enrolment import Members
 from crossfade.core.gates import GateStatus
 from crossfade.core.observation import Reading
 from crossfade.core.plan import Limit, Metric, MetricKind, Plan
@@ -389,6 +393,35 @@ def client_row(found: Mapping[str, Any]) -> dict[str, str]:
         "owner": found["owner"] or "-",
         "exempt": found["exempt_until"] or "-",
     }
+
+
+def brownout_row(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the page of clients tells of one brownout."""
+    return {
+        "name": found["name"],
+        "begins": moment(found["at"])[:16],
+        "ends": moment(found["until"])[:16],
+        "share": percent(found["share"]),
+        "word": {"ahead": "ahead", "now": "goes on now", "over": "over"}[found["state"]],
+    }
+
+
+def exempt_rows(register: Mapping[str, Registered], now: float) -> list[dict[str, str]]:
+    """Return the clients that are exempt at `now`, plan time, those with the latest days first."""
+    found = sorted(exempt(register.values(), now).items(), key=lambda pair: (-pair[1].toordinal(), pair[0]))
+    return [
+        {"client": client, "until": until.isoformat(), "owner": register[client].owner or "-"}
+        for client, until in found
+    ]
+
+
+def cohort_rows(members: Members) -> list[dict[str, str]]:
+    """Return how many users each cohort has by the plan's list, and how many have joined it since."""
+    enrolled = Counter(one.cohort for one in members.enrolments.values())
+    return [
+        {"cohort": name, "listed": f"{size:,}", "enrolled": f"{enrolled[name]:,}"}
+        for name, size in members.rule.cohort_sizes().items()
+    ]
 
 
 def client_day(day: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from crossfade.app.clients import client_lines, read_ledger, trend_of
 from crossfade.app.dashboard import model, reference
 from crossfade.app.dashboard.fragment import Fragments
+from crossfade.app.views import brownouts_view
 from crossfade.app.web.access import Caller
 from crossfade.app.web.served import Carried, Named, Served
 from crossfade.core.access import Role
@@ -163,16 +164,25 @@ def _add_pages(router: APIRouter) -> None:
 
     @router.get("/rollouts/{name}/clients")
     async def clients(caller: Looking, carried: Named) -> Response:
-        ledger = await read_ledger(carried.controller, carried.store)
-        if ledger is None:
-            return _show_one(carried, "clients.html", caller, trend=None)
+        controller, now = carried.controller, carried.clock.now()
+        ledger = await read_ledger(controller, carried.store)
         register = await carried.store.register(carried.name)
-        lines = client_lines(carried.controller.plan, ledger, register, carried.clock.now())
+        beside: dict[str, Any] = {
+            "brownouts": [model.brownout_row(one) for one in brownouts_view(controller.plan, controller.rollout)],
+            "exempts": controller.plan.exempts,
+            "exempt": model.exempt_rows(register, now),
+            "cohorts": model.cohort_rows(controller.members),
+            "left": sum(not one.cohort for one in controller.members.enrolments.values()),
+            "most": _CLIENTS,
+        }
+        if ledger is None:
+            return _show_one(carried, "clients.html", caller, trend=None, **beside)
+        lines = client_lines(controller.plan, ledger, register, now)
         trend = trend_of(ledger)
         rows = [model.client_row(line) for line in lines[:_CLIENTS]]
         days = [model.client_day(day) for day in reversed(trend["days"][-_DAYS:])]
         more = max(0, len(lines) - _CLIENTS)
-        return _show_one(carried, "clients.html", caller, trend=trend, rows=rows, days=days, more=more)
+        return _show_one(carried, "clients.html", caller, trend=trend, rows=rows, days=days, more=more, **beside)
 
     @router.get("/rollouts/{name}/report")
     async def report(caller: Looking, carried: Named) -> Response:
