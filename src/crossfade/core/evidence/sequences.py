@@ -15,13 +15,13 @@ import numpy as np
 from crossfade.core.evidence.ratio import Floats, log_sum_exp
 from crossfade.core.evidence.sums import BINS, bin_upper_ms
 
-_LOG_RATIOS: Floats = np.asarray(np.linspace(-math.log(20), math.log(20), 33), dtype=np.float64)
+_LOG_RATIOS: Floats = np.linspace(-math.log(20), math.log(20), 33)
 RATIO_GRID: Floats = np.exp(_LOG_RATIOS)
 """Ratios (V2's rate over V1's) at which a phase's likelihood is kept, 0.05 .. 20."""
 
 _STEP = float(_LOG_RATIOS[1] - _LOG_RATIOS[0])
 _POINTS = 8
-_THROUGH: Floats = np.linalg.inv(np.vander(np.arange(_POINTS, dtype=np.float64), increasing=True))
+_THROUGH = np.linalg.inv(np.vander(np.arange(_POINTS), increasing=True).astype(np.float64))
 """From the values at eight points to the polynomial through them."""
 _NEWTON = 6
 _HALVINGS = 40
