@@ -11,7 +11,8 @@ from crossfade.app.web.clients import add_clients
 from crossfade.app.web.describe import describe
 from crossfade.app.web.door import Door
 from crossfade.app.web.enrolments import add_enrolments
-from crossfade.app.web.feedback import add_feedback
+from crossfade.app.web.feedback import Flood, add_feedback
+from crossfade.app.web.form import add_form
 from crossfade.app.web.login import add_codes, add_login
 from crossfade.app.web.ofrep import PREFIX as OFREP
 from crossfade.app.web.ofrep import add_ofrep
@@ -41,7 +42,9 @@ def make_api(served: Served) -> FastAPI:
     add_reads(one)
     add_verbs(one, served)
     add_outcomes(one, served)
-    add_feedback(one, served)
+    flood = Flood(served.wall.monotonic)
+    add_feedback(one, served, flood)
+    add_form(app, one, served, flood)
     add_clients(one, served)
     add_enrolments(one, served)
     flags = APIRouter(prefix=f"{OFREP}v1", dependencies=[viewer])

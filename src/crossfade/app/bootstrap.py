@@ -305,6 +305,7 @@ def _assemble(
         telemetry=collector,
         clock=clock,
         outcomes=outcomes,
+        form_key=key,
         trend=Trend(folder / TREND_FILE),
         meters=meters,
         outbox=outbox,

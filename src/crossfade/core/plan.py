@@ -592,6 +592,8 @@ class FeedbackRules:
     """Share of the users who are asked, once a phase."""
     keep_s: float = 90 * DAY
     """Plan seconds."""
+    framed_by: tuple[str, ...] = ()
+    """Origins of the pages that may show the form in a frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,7 @@ def _feedback() -> dict[str, Any]:
             "topics": {"type": "array", "minItems": 1, "items": _any_text("What feedback may be about.")},
             "ask": _percent("Of the users: these are asked, once a phase."),
             "keep": _text(_TIME, "How long what was said is kept."),
+            "framed by": {"type": "array", "minItems": 1, "items": _any_text("Origin that may frame the form.")},
         },
         [],
     )

@@ -168,6 +168,20 @@ def feedback(ctx: click.Context, /, rollout: str | None, state: Path, output: st
 @STATE
 @URL
 @OUTPUT
+@click.option("--for", "lasts", default="7d", show_default=True, metavar="DURATION", help="How long it lets them in.")
+def link(user: str, rollout: str | None, state: Path, output: str, lasts: str) -> None:
+    """Make a link to the feedback form for USER: whoever has it speaks for them until it ends."""
+    from crossfade.app.terminal import feedback as listing
+
+    listing.link(user, lasts, rollout, state, output)
+
+
+@feedback.command()
+@click.argument("user")
+@ROLLOUT_NAMED
+@STATE
+@URL
+@OUTPUT
 def forget(user: str, rollout: str | None, state: Path, output: str) -> None:
     """Forget all that USER said; what it counted stays, as numbers."""
     from crossfade.app.terminal import feedback as listing

@@ -11,10 +11,12 @@ from urllib.parse import quote, urlencode
 import click
 
 from crossfade.app.commands import client_of, say
+from crossfade.app.planfile.quantities import positive_duration
 from crossfade.app.terminal.escaped import escaped_all
 from crossfade.app.terminal.looks import table
 from crossfade.app.terminal.sheet import cell
 from crossfade.core.words import moment
+from crossfade.errors import UsageError
 
 _SHOWN = 200
 """Lines that people are shown; programs get all."""
@@ -86,6 +88,18 @@ def summed(version: str, sums: list[dict[str, Any]]) -> str:
             topics[one["topic"]] = topics.get(one["topic"], 0) + one["complaints"]
     of = ", ".join(f"{count} of {topic}" for topic, count in sorted(topics.items(), key=lambda item: -item[1])[:5])
     return f"{version.upper()}: {complaints} complaints{f' ({of})' if of else ''}, {satisfied}"
+
+
+def link(user: str, lasts: str, rollout: str | None, state: Path, output: str) -> None:
+    """Print a link to the form for one user; UsageError where it can't last so long."""
+    try:
+        for_s = positive_duration(lasts)
+    except ValueError as error:
+        raise UsageError(f"--for: {error}") from None
+    client = client_of(rollout, state)
+    made = client.post("/feedback/links", {"user": user, "for_s": for_s})
+    url = f"{client.url}{made['path']}"
+    say(output, {"url": url, "until": made["until"]}, url)
 
 
 def forget(user: str, rollout: str | None, state: Path, output: str) -> None:

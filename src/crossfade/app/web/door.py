@@ -37,6 +37,8 @@ _INTENTS = ("x-crossfade-request", "hx-request")
 """Headers that a page of another site can't send without being asked for leave first."""
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _API = "/api/"
+FORM = "/feedback/"
+"""Where users give feedback by a link of their own, which no session has a part in."""
 
 
 class Door:
@@ -205,7 +207,7 @@ def _too_large() -> HTTPException:
 def _forged(request: Request) -> Response | None:
     """Refuse what another site's page may have sent with a browser's cookie."""
     caller: Caller | None = request.state.caller
-    if caller is None or caller.session is None or request.method in _SAFE:
+    if caller is None or caller.session is None or request.method in _SAFE or request.url.path.startswith(FORM):
         return None
     if not from_our_pages(request) or not any(request.headers.get(name) for name in _INTENTS):
         return problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -96,19 +97,42 @@ class FeedbackSums(Said):
     """Ratings of 4 and 5."""
 
 
-def add_feedback(router: APIRouter, served: Served) -> None:
-    """Add giving feedback, reading it, and forgetting a user's."""
-    flood: dict[str, tuple[int, int]] = {}
+class AskLink(Said):
+    """Whose link, and for how long."""
 
-    def hold_back(carried: Carried) -> None:
-        minute = int(served.wall.monotonic() // _WINDOW_S)
-        known, count = flood.get(carried.name, (minute, 0))
+    user: str = Field(min_length=1, max_length=KEY_BYTES, examples=["u0042"])
+    for_s: float = Field(default=7 * 86_400.0, gt=0, le=90 * 86_400.0)
+    """Real seconds."""
+
+
+class FormLink(Said):
+    """A link to the form."""
+
+    path: str = Field(examples=["/feedback/trips-v2/yJ0cmlwcy12MiIs..."])
+    until: float
+    """Real seconds since the epoch."""
+
+
+class Flood:
+    """How much is taken in a minute, of all users of a rollout."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._taken: dict[str, tuple[int, int]] = {}
+
+    def take(self, carried: Carried) -> None:
+        """Count one; HTTPException 429 where that is too many."""
+        minute = int(self._monotonic() // _WINDOW_S)
+        known, count = self._taken.get(carried.name, (minute, 0))
         count = count + 1 if known == minute else 1
-        flood[carried.name] = (minute, count)
+        self._taken[carried.name] = (minute, count)
         if count > PER_MINUTE:
-            raise HTTPException(
-                429, f"more than {PER_MINUTE} within a minute; give it again later", {"Retry-After": "60"}
-            )
+            detail = f"more than {PER_MINUTE} within a minute; give it again later"
+            raise HTTPException(429, detail, {"Retry-After": "60"})
+
+
+def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
+    """Add giving feedback, reading it, and forgetting a user's."""
 
     @router.post("/feedback", tags=["feedback"], response_model=FeedbackFate)
     async def give(
@@ -122,7 +146,7 @@ def add_feedback(router: APIRouter, served: Served) -> None:
         request.state.unnoted = True  # programs give thousands; only what was refused is worth a line
 
         async def act() -> Response:
-            hold_back(carried)
+            flood.take(carried)
             return Json({"fate": (await given_to(carried, _given(carried, said))).value})
 
         return await once(request, served, caller, idempotency_key, act)

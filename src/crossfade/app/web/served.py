@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from secrets import token_bytes
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Request, Response
@@ -54,6 +55,8 @@ class Carried:
     meters: Meters = field(default_factory=Meters)
     outbox: Outbox | None = None
     """None where nobody is told anything."""
+    form_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
+    """Signs links to the feedback form."""
     regions: Regions = field(init=False)
 
     def __post_init__(self) -> None:

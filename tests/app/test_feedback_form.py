@@ -1,0 +1,132 @@
+"""The feedback form: who gets in, what it takes, and what its page may do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.app.serving import TOKEN, served_with, serving
+
+from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.app.planfile import load_plan
+from crossfade.app.web.form import opened, sealed
+from crossfade.core.feedback import Feedback
+from crossfade.core.plan import FeedbackRules
+from crossfade.core.split import user_hash
+from crossfade.engine.controller import Controller, Parts
+from crossfade.testing.clock import ManualClock
+from crossfade.testing.proxy import FakeProxy, FakeRollback
+from crossfade.testing.store import MemoryStore
+from crossfade.testing.telemetry import FakeTelemetry
+
+TRIPS = load_plan(Path(__file__).parents[2] / "plans" / "trips-v2.yaml")
+PLAN = replace(TRIPS, feedback=FeedbackRules(topics=("weather", "<i>"), framed_by=("https://www.example.com",)))
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass
+class Desk:
+    session: aiohttp.ClientSession
+    url: str
+    store: MemoryStore
+    wall: ManualClock
+
+    async def link(self, user: str, **more: object) -> str:
+        path = f"{self.url}/api/v1/rollouts/trips-v2/feedback/links"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with self.session.post(path, json={"user": user, **more}, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            return self.url + str((await answer.json())["path"])
+
+    async def said(self) -> list[Feedback]:
+        return [one for _, one in await self.store.feedback("trips-v2")]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    clock, wall, store, telemetry = ManualClock(), ManualClock(), MemoryStore(), FakeTelemetry()
+    proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
+    await store.open()
+    outcomes = PostedOutcomes(PLAN, tmp_path, key=b"k", tick_s=10)
+    parts = Parts(
+        store=store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock, sources=(outcomes,)
+    )
+    controller = Controller(PLAN, parts)
+    await controller.start()
+    served = served_with(controller, store, telemetry, clock, tmp_path, outcomes=outcomes, wall=wall)
+    async with serving(served) as url, aiohttp.ClientSession() as session:
+        yield Desk(session, url, store, wall)
+
+
+async def test_a_user_says_something_without_script_or_login(desk: Desk) -> None:
+    link = await desk.link("u\u00e9 0042")
+    async with desk.session.get(link) as answer:
+        page = await answer.text()
+        policy = answer.headers["Content-Security-Policy"]
+    assert (answer.status, "script" in page.lower()) == (200, False)
+    assert "&lt;i&gt;" in page
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors https://www.example.com" in policy
+    fields = {"rating": "2", "topic": "weather", "complaint": "It\r\nrains <b>"}
+    async with desk.session.post(link, data=fields) as answer:
+        assert (answer.status, "Thank you" in await answer.text()) == (200, True)
+    (said,) = await desk.said()
+    assert (said.user, said.rating, said.topic, said.complaint) == (
+        user_hash("u\u00e9 0042", PLAN.assignment.salt),
+        2,
+        "weather",
+        "It\nrains <b>",
+    )
+
+
+@pytest.mark.parametrize(
+    "body", ["", "rating=6", "rating=x", "complaint=%20", "topic=weather", "rating=5&topic=hotels", "rating=%ff"]
+)
+async def test_what_the_form_does_not_offer_is_asked_again(desk: Desk, body: str) -> None:
+    link = await desk.link("u1")
+    async with desk.session.post(link, data=body, headers={"Content-Type": FORM}) as answer:
+        page = await answer.text()
+    assert (answer.status, 'role="alert"' in page, "<form" in page) == (422, True, True)
+    assert await desk.said() == []
+
+
+async def test_a_link_ends_and_no_other_opens(desk: Desk) -> None:
+    link = await desk.link("u1", for_s=60)
+    for other in (link[:-4], link + "x", link.replace("/trips-v2/", "/other/"), f"{desk.url}/feedback/trips-v2/%00"):
+        async with desk.session.post(other, data={"rating": "5"}) as answer:
+            assert answer.status == 404, other
+    await desk.wall.advance(61)
+    for method in ("GET", "POST"):
+        async with desk.session.request(method, link, data={"rating": "5"}) as answer:
+            assert answer.status == 410
+    assert await desk.said() == []
+
+
+async def test_a_strangers_link_is_not_made(desk: Desk) -> None:
+    async with desk.session.post(f"{desk.url}/api/v1/rollouts/trips-v2/feedback/links", json={"user": "u1"}) as answer:
+        assert answer.status == 401
+
+
+async def test_who_says_too_much_is_told_on_a_page(desk: Desk) -> None:
+    link = await desk.link("u1")
+    found = []
+    for number in range(12):
+        async with desk.session.post(link, data={"complaint": f"and {number}"}) as answer:
+            found.append(answer.status)
+    assert found == [200] * 10 + [429] * 2
+
+
+def test_a_link_is_of_one_key_one_rollout_and_one_user() -> None:
+    link = sealed(b"k" * 32, "trips", "u1", 7.0)
+    assert opened(b"k" * 32, "trips", link) == ("u1", 7.0)
+    assert opened(b"l" * 32, "trips", link) is None
+    assert opened(b"k" * 32, "hotels", link) is None
+    for at in range(len(link)):
+        changed = link[:at] + ("A" if link[at] != "A" else "B") + link[at + 1 :]
+        assert opened(b"k" * 32, "trips", changed) in (None, ("u1", 7.0))  # the last sign has bits that say nothing
+        assert at > len(link) - 2 or opened(b"k" * 32, "trips", changed) is None
+    for text in ("", "A", "\u00e9", "=" * 9, "A" * 1000):
+        assert opened(b"k" * 32, "trips", text) is None
