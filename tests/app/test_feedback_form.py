@@ -130,3 +130,24 @@ def test_a_link_is_of_one_key_one_rollout_and_one_user() -> None:
         assert at > len(link) - 2 or opened(b"k" * 32, "trips", changed) is None
     for text in ("", "A", "\u00e9", "=" * 9, "A" * 1000):
         assert opened(b"k" * 32, "trips", text) is None
+
+
+async def test_the_compare_page_shows_what_users_say_and_texts_to_operators_alone(desk: Desk) -> None:
+    link = await desk.link("u1")
+    async with desk.session.post(link, data={"rating": "1", "topic": "weather", "complaint": "<script>1</script>"}):
+        pass
+    page = f"{desk.url}/rollouts/trips-v2/compare"
+    pages = {}
+    tokens = {"operator": TOKEN}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with desk.session.post(
+        f"{desk.url}/api/v1/tokens", json={"name": "looker", "role": "viewer"}, headers=headers
+    ) as answer:
+        tokens["viewer"] = (await answer.json())["token"]
+    for role, token in tokens.items():
+        async with desk.session.get(page, headers={"Authorization": f"Bearer {token}"}) as answer:
+            assert answer.status == 200
+            pages[role] = await answer.text()
+    assert "&lt;script&gt;1&lt;/script&gt;" in pages["operator"]
+    assert all("<script>1" not in text and "<td>weather</td>" in text for text in pages.values())
+    assert "script&gt;1" not in pages["viewer"]

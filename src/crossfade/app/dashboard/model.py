@@ -17,8 +17,9 @@ from crossfade.app.regions import Regions
 from crossfade.core.clients.exempt import exempt
 from crossfade.core.clients.register import Registered
 from crossfade.core.enrolment import Members
+from crossfade.core.feedback import FeedbackCount
 from crossfade.core.gates import GateStatus
-from crossfade.core.observation import Reading
+from crossfade.core.observation import Observation, Reading
 from crossfade.core.plan import Limit, Metric, MetricKind, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import BUCKETS
@@ -321,9 +322,36 @@ def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
     return rows
 
 
+_OF_USERS = (MetricKind.OUTCOME, MetricKind.QUERIED, MetricKind.COMPLAINTS)
+
+
+def mismatch(seen: Observation | None) -> str:
+    """Return why V1 and V2 can't be compared now: V2 does not get the users that the plan gives it; empty: they can."""
+    return seen.share.sentence if seen is not None and seen.share.verdict is Verdict.FAIL else ""
+
+
+def topic_rows(counts: Sequence[FeedbackCount]) -> list[dict[str, Any]]:
+    """Return how much was said, by version and topic, over all regions."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for one in counts:
+        sums = found.setdefault((one.version, one.topic), [0, 0, 0, 0])
+        for at, number in enumerate((one.said, one.complaints, one.ratings, one.happy)):
+            sums[at] += number
+    return [
+        {
+            "version": version.upper() or "not known",
+            "topic": topic or "-",
+            "said": said,
+            "complaints": complaints,
+            "satisfied": f"{happy} of {ratings}" if ratings else "-",
+        }
+        for (version, topic), (said, complaints, ratings, happy) in sorted(found.items())
+    ]
+
+
 def behaviour(plan: Plan) -> set[str]:
     """Return the metrics that tell what users make of the answers, not how they were served."""
-    return {metric.name for metric in plan.metrics if metric.kind in (MetricKind.OUTCOME, MetricKind.QUERIED)}
+    return {metric.name for metric in plan.metrics if metric.kind in _OF_USERS}
 
 
 def _ratio(reading: Reading) -> str:

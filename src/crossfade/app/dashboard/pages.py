@@ -23,6 +23,7 @@ from crossfade.app.web.access import Caller
 from crossfade.app.web.served import Carried, Named, Served
 from crossfade.core.access import Role
 from crossfade.core.words import duration, moment, percent
+from crossfade.errors import CrossfadeError
 
 _EVENTS = 30
 _DECISIONS = 1000
@@ -30,6 +31,7 @@ _DECISIONS = 1000
 _POINTS = 240
 _EVERY_S = 0.5
 _CLIENTS = 500
+_SAID = 100
 _DAYS = 60
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -149,6 +151,17 @@ def _add_list(router: APIRouter, served: Served) -> None:
         return _show("rollouts.html", caller, lines=lines, others=others)
 
 
+async def _said(carried: Carried, caller: Caller) -> dict[str, Any]:
+    """Return what users said in this phase, by version and topic, and for operators the latest words."""
+    store, controller = carried.store, carried.controller
+    try:
+        counts = await store.feedback_counts(carried.name, controller.rollout.phase_since)
+        words = await store.feedback(carried.name, limit=_SAID) if caller.role.covers(Role.OPERATOR) else []
+    except CrossfadeError as error:
+        return {"topics": [], "words": [], "unread": str(error)}
+    return {"topics": model.topic_rows(counts), "words": [one for _, one in words if one.complaint], "unread": ""}
+
+
 def _add_pages(router: APIRouter) -> None:
     @router.get("/rollouts/{name}/compare")
     async def compare(caller: Looking, carried: Named) -> Response:
@@ -159,6 +172,8 @@ def _add_pages(router: APIRouter) -> None:
             "rows": [row for row in rows if row["name"] not in users],
             "users": [row for row in rows if row["name"] in users],
             "regions": {metric.name: model.region_lines(metric, carried.regions) for metric in plan.metrics},
+            "mismatch": model.mismatch(controller.seen),
+            **await _said(carried, caller),
         }
         return _show_one(carried, "compare.html", caller, **parts, when=when, half=half)
 
