@@ -34,14 +34,27 @@ class Facts:
 
     def server_timing(self, total_ms: float) -> bytes:
         """The value of Server-Timing, durations in milliseconds."""
-        parts = [f"total;dur={total_ms:.1f}"]
-        if self.database_ms is not None:
-            parts.append(f"db;dur={self.database_ms:.1f}")
-        if self.weather_ms is not None:
-            parts.append(f'weather;dur={self.weather_ms:.1f};desc="{self.weather}"')
-        if self.cache is not None:
-            parts.append(f'cache;desc="{self.cache}"')
-        return ", ".join(parts).encode("ascii")
+        database = None if self.database_ms is None else round(10 * self.database_ms)
+        weather = None if self.weather_ms is None else round(10 * self.weather_ms)
+        return _server_timing(round(10 * total_ms), database, weather, self.weather, self.cache)
+
+
+@lru_cache(maxsize=4096)
+def _server_timing(
+    total_tenths_ms: int,
+    database_tenths_ms: int | None,
+    weather_tenths_ms: int | None,
+    weather: str | None,
+    cache: str | None,
+) -> bytes:
+    parts = [f"total;dur={total_tenths_ms / 10:.1f}"]
+    if database_tenths_ms is not None:
+        parts.append(f"db;dur={database_tenths_ms / 10:.1f}")
+    if weather_tenths_ms is not None:
+        parts.append(f'weather;dur={weather_tenths_ms / 10:.1f};desc="{weather}"')
+    if cache is not None:
+        parts.append(f'cache;desc="{cache}"')
+    return ", ".join(parts).encode("ascii")
 
 
 @lru_cache(maxsize=4096)

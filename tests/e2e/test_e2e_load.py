@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from tests.e2e.site import PROGRAM, Site
+from tests.e2e.site import PROGRAM, Site, until
 
 USERS = 300
 
@@ -24,14 +24,19 @@ def _ended(process: subprocess.Popen[str]) -> Any:
 
 
 @pytest.mark.slow
-def test_users_see_no_failure_while_the_split_and_the_weather_change(site: Site) -> None:
+def test_users_see_no_failure_while_the_split_the_weather_and_v2s_process_change(site: Site) -> None:
     weather, _, _ = site.services.start()
     site.serve()
-    process = _started(site, "--for", "8s", "--timeout", "30")
+    process = _started(site, "--for", "10s", "--timeout", "30")
     weather.control(mode="fail")
     site.verb("promote")
     weather.control(mode="normal")
     site.verb("promote")
+    site.services.running("v2").stop()
+    site.services.start()
+    site.program("rollback", "--reason", "unless it was rolled back already", "--state", str(site.state))
+    until("everyone is on V1", lambda: site.status()["state"] == "rolled_back")
+    site.verb("retry", "--reason", "V2 is there again")
     data = _ended(process)
     assert data["partial"] is False
     assert data["all"]["requests"] >= USERS

@@ -21,7 +21,9 @@ _UNAVAILABLE: Final = {
 }
 
 BUSY_KEEP_S: Final = 1.0
-"""How old weather may be that is shown because so many ask; from half of it on it is asked for anew meanwhile."""
+"""How old weather may be that is shown because so many ask."""
+BUSY_ANEW_S: Final = 0.75
+"""From this age on it is asked for anew meanwhile: the rest is longer than a provider takes that is not slow."""
 _BUSY_OVER_S: Final = 0.1
 """Time over which requests are counted."""
 
@@ -80,7 +82,7 @@ class GuardedWeather:
         key, now = (place.iata, day), self._clock()
         keep_s, shown_s = self._keep_s, self._shown_s
         if self._is_busy(now):
-            keep_s, shown_s = max(keep_s, BUSY_KEEP_S / 2), max(shown_s, BUSY_KEEP_S)
+            keep_s, shown_s = max(keep_s, BUSY_ANEW_S), max(shown_s, BUSY_KEEP_S)
         kept = self._kept.get(key) if shown_s else None
         if kept is None:
             return None

@@ -87,7 +87,8 @@ def summed(version: str, sums: list[dict[str, Any]]) -> str:
         if one["topic"] and one["complaints"]:
             topics[one["topic"]] = topics.get(one["topic"], 0) + one["complaints"]
     of = ", ".join(f"{count} of {topic}" for topic, count in sorted(topics.items(), key=lambda item: -item[1])[:5])
-    return f"{version.upper()}: {complaints} complaints{f' ({of})' if of else ''}, {satisfied}"
+    count = f"{complaints} {'complaint' if complaints == 1 else 'complaints'}"
+    return f"{version.upper()}: {count}{f' ({of})' if of else ''}, {satisfied}"
 
 
 def link(user: str, lasts: str, rollout: str | None, state: Path, output: str) -> None:
