@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fastapi import HTTPException
 from tests.app.serving import TOKEN, served_with, serving
 
 from crossfade.adapters.outcomes import PostedOutcomes
 from crossfade.app.planfile import load_plan
+from crossfade.app.web.feedback import PER_MINUTE, PER_USER_MINUTE, Flood
 from crossfade.core.evidence.sums import Arm, Cell, Tick
 from crossfade.core.feedback import COMPLAINT_MAX, HEARD, PER_USER_DAY
 from crossfade.core.gates import checklist
-from crossfade.core.plan import Comparison, FeedbackRules, Gate, GateKind, Limit, Metric, MetricKind
+from crossfade.core.plan import DAY, Comparison, FeedbackRules, Gate, GateKind, Limit, Metric, MetricKind
 from crossfade.core.split import Version, assign
 from crossfade.engine.controller import Controller, Parts
 from crossfade.errors import StoreError
@@ -150,6 +153,13 @@ async def test_the_same_thing_said_again_is_kept_and_counted_once(desk: Desk) ->
     assert len((await desk.get("feedback"))["items"]) == 2
 
 
+async def test_an_id_is_of_its_user(desk: Desk) -> None:
+    for user in desk.on(Version.V2)[:2]:
+        assert await desk.give(user, complaint=f"no, says {user}", id="1\x00") == (200, {"fate": "taken"})
+    assert len((await desk.get("feedback"))["items"]) == 2
+    assert all("\x00" not in one.key for _, one in await desk.store.feedback("trips-v2"))  # PostgreSQL refuses it
+
+
 async def test_what_the_store_could_not_keep_is_given_again(desk: Desk) -> None:
     user = desk.on(Version.V2)[0]
     desk.store.fail_next(error=StoreError("the disk is full"))
@@ -224,6 +234,41 @@ async def test_a_time_of_an_earlier_phase_counts_for_no_version(desk: Desk) -> N
     await desk.tick()
     assert desk.gate()[0] == "BLIND"
     assert (await desk.get("feedback"))["items"][0]["version"] == ""
+
+
+async def test_what_is_too_old_to_count_is_said_to_be_outdated(desk: Desk) -> None:
+    user = desk.on(Version.V2)[0]
+    await desk.clock.advance(5 * DAY)
+    old, new = (datetime.fromtimestamp(desk.clock.now() - days * DAY, UTC).isoformat() for days in (4, 1))
+    assert await desk.give(user, complaint="old", at=old) == (200, {"fate": "outdated"})
+    assert await desk.give(user, complaint="new", at=new) == (200, {"fate": "taken"})
+    await desk.tick()
+    await desk.tick()
+    assert desk.gate() == ("PASS", "1, wanted < 5; 1 users' days with feedback")
+
+
+async def test_no_user_takes_the_room_of_others() -> None:
+    clock = ManualClock()
+    flood = Flood(clock.monotonic)
+
+    def taken(user: str, times: int, rollout: str = "r") -> int:
+        count = 0
+        for _ in range(times):
+            with suppress(HTTPException):
+                flood.take(rollout, user)
+                count += 1
+        return count
+
+    assert taken("u", PER_MINUTE) == PER_USER_MINUTE
+    assert sum(taken(f"u{number}", 1) for number in range(PER_MINUTE)) == PER_MINUTE - PER_USER_MINUTE
+    assert taken("u", 1, "s") == 1
+    await clock.advance(60)
+    assert taken("u", 1) == 1
+
+
+async def test_who_tries_too_often_is_told_when_to_come_again(desk: Desk) -> None:
+    found = [(await desk.give("u1", rating=5))[0] for _ in range(2 * PER_USER_MINUTE + 1)]  # a minute may begin between
+    assert (found[:PER_USER_MINUTE], 429 in found) == ([200] * PER_USER_MINUTE, True)
 
 
 async def test_who_says_too_much_is_told_when_to_come_again(desk: Desk) -> None:

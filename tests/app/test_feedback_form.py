@@ -97,11 +97,13 @@ async def test_a_link_ends_and_no_other_opens(desk: Desk) -> None:
     link = await desk.link("u1", for_s=60)
     for other in (link[:-4], link + "x", link.replace("/trips-v2/", "/other/"), f"{desk.url}/feedback/trips-v2/%00"):
         async with desk.session.post(other, data={"rating": "5"}) as answer:
-            assert answer.status == 404, other
+            page = await answer.text()
+            assert (answer.status, 'role="alert"' in page, "<form" in page) == (404, True, False), other
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     await desk.wall.advance(61)
     for method in ("GET", "POST"):
         async with desk.session.request(method, link, data={"rating": "5"}) as answer:
-            assert answer.status == 410
+            assert (answer.status, "This link has ended" in await answer.text()) == (410, True)
     assert await desk.said() == []
 
 
@@ -110,13 +112,32 @@ async def test_a_strangers_link_is_not_made(desk: Desk) -> None:
         assert answer.status == 401
 
 
-async def test_who_says_too_much_is_told_on_a_page(desk: Desk) -> None:
+async def test_what_was_written_is_still_there_after_a_mistake(desk: Desk) -> None:
+    link = await desk.link("u1")
+    async with desk.session.post(
+        link, data={"rating": "2", "topic": "hotels", "complaint": "It <b>\u202erains"}
+    ) as answer:
+        page = await answer.text()
+    assert (answer.status, "It &lt;b&gt;rains</textarea>" in page, 'value="2" checked' in page) == (422, True, True)
+
+
+@pytest.mark.parametrize(("length", "status"), [(4000, 200), (4001, 422), (300_000, 422)])
+async def test_a_line_end_is_one_character(desk: Desk, length: int, status: int) -> None:
+    text = ("wet\r\n" * (length // 4 + 1)).replace("\r\n", "\n")[: length - 1] + "!"
+    async with desk.session.post(await desk.link("u1"), data={"complaint": text.replace("\n", "\r\n")}) as answer:
+        assert (answer.status, "at most 4,000" in await answer.text()) == (status, status == 422)
+    assert [one.complaint for one in await desk.said()] == ([text] if status == 200 else [])
+
+
+async def test_who_says_too_much_is_told_on_a_page(desk: Desk, tmp_path: Path) -> None:
     link = await desk.link("u1")
     found = []
     for number in range(12):
         async with desk.session.post(link, data={"complaint": f"and {number}"}) as answer:
             found.append(answer.status)
     assert found == [200] * 10 + [429] * 2
+    record = (tmp_path / "audit.jsonl").read_text()
+    assert ("POST /feedback/" in record, link.rsplit("/", 1)[1] in record) == (True, False)
 
 
 def test_a_link_is_of_one_key_one_rollout_and_one_user() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from crossfade.adapters.outcomes import Fate as Counted
 from crossfade.adapters.outcomes import Posted, PostedOutcomes
 from crossfade.core.feedback import COMPLAINT_MAX, PER_USER_DAY, TOPIC_MAX, Feedback, key_of, outcomes_of, plain
 from crossfade.core.plan import Plan
@@ -42,7 +43,7 @@ class Given:
     at: float | None = None
     """Plan time; None: now."""
     id: str = ""
-    """The giver's own; what has the same one is the same thing."""
+    """The giver's own; what has the same one is the same thing, of one user."""
 
 
 def faults(plan: Plan, given: Given, now: float) -> list[str]:
@@ -74,10 +75,9 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
     at = now if given.at is None else min(given.at, now)
     user = user_hash(given.user, plan.assignment.salt)
     version = version_at(controller, given.user, at)
-    outdated = at < rollout.phase_since or version is None
     complaint, topic = plain(given.complaint)[:COMPLAINT_MAX], plain(given.topic)[:TOPIC_MAX]
     said = Feedback(
-        key=f"id:{given.id}" if given.id else key_of(user, at, given.rating, complaint, topic),
+        key=key_of(user, at, given.rating, complaint, topic, own=given.id),
         user=user,
         version="" if version is None else version.value,
         at=at,
@@ -89,7 +89,7 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
     generation = 0 if controller.lease is None else controller.lease.generation
     new = await store.add_feedback(plan.name, said, at_most=PER_USER_DAY, generation=generation)
     # also where it was kept before: whoever was not told so gives it again, and each counts once a user and day
-    outcomes.take(
+    counted = outcomes.take(
         [
             Posted(outcome=name, user=given.user, value=value, at=at, region=said.region)
             for name, value in outcomes_of(given.rating, complaint).items()
@@ -102,7 +102,7 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
     if not new:
         return Fate.REPEATED
     await store.ask_once(plan.name, _phase(controller), user, generation=generation)
-    return Fate.OUTDATED if outdated else Fate.TAKEN
+    return Fate.OUTDATED if counted[Counted.OUTDATED] else Fate.TAKEN
 
 
 def version_at(controller: Controller, user_key: str, at: float) -> Version | None:

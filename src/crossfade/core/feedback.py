@@ -60,10 +60,10 @@ class FeedbackCount:
     """Ratings from `HAPPY_FROM` on."""
 
 
-def key_of(user: int, at: float, rating: int | None, complaint: str, topic: str) -> str:
-    """Return what stands for a thing said without an id of its own: the same words of a user on one day are one."""
-    said = "\0".join([str(user), str(int(at // DAY)), str(rating), topic, complaint])
-    return blake2b(said.encode(), digest_size=16).hexdigest()
+def key_of(user: int, at: float, rating: int | None, complaint: str, topic: str, *, own: str = "") -> str:
+    """Return what stands for a thing that a user said: its own id, else its words and day."""
+    parts = ["id", own] if own else ["words", str(int(at // DAY)), str(rating), topic, complaint]
+    return blake2b("\0".join([str(user), *parts]).encode(), digest_size=16).hexdigest()
 
 
 def outcomes_of(rating: int | None, complaint: str) -> dict[str, float]:

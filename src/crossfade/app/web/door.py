@@ -154,13 +154,15 @@ class Door:
     async def _record(self, request: Request, status: int) -> None:
         state, caller = request.state, request.state.caller
         parts = request.url.path.split("/")
+        # whoever reads a form's link speaks for its user
+        path = FORM if request.url.path.startswith(FORM) else request.url.path
         known = parts[1:4] == ["api", "v1", "rollouts"] and len(parts) == 6 and request.method not in _SAFE
         act = Act(
             at=self._served.wall.now(),
             by=str(getattr(state, "by", "")) or ("" if caller is None else caller.name),
             role="" if caller is None else caller.role,
             address=address_of(request),
-            act=getattr(state, "act", "") or (parts[5] if known else f"{request.method} {request.url.path}")[:200],
+            act=getattr(state, "act", "") or (parts[5] if known else f"{request.method} {path}")[:200],
             rollout=parts[4][:200] if known else "",
             reason=getattr(state, "reason", ""),
             status=status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -17,12 +18,14 @@ from crossfade.app.web.served import Carried, Named, Needs, Served
 from crossfade.app.web.verbs import IdempotencyKey, once
 from crossfade.core.access import Role
 from crossfade.core.enrolment import KEY_BYTES
-from crossfade.core.feedback import COMPLAINT_MAX, TOPIC_MAX, Feedback
+from crossfade.core.feedback import COMPLAINT_MAX, TOPIC_MAX, Feedback, plain
 from crossfade.core.split import user_hash
 from crossfade.errors import ConflictError, UsageError
 
 PER_MINUTE = 1000
 """Things said that are taken in a minute, of all users of a rollout."""
+PER_USER_MINUTE = 20
+"""Of these, of one user: nobody takes the room of all others."""
 _WINDOW_S = 60.0
 _HAPPY, _UNHAPPY = 5, 1
 
@@ -44,7 +47,7 @@ class AskFeedback(Said):
     at: Annotated[AwareDatetime | None, Field(strict=False)] = None
     """When it was said; null: now."""
     id: str = Field(default="", max_length=200)
-    """The same id is kept once; without one, the same words of a user on one day are."""
+    """The same id of a user is kept once; without one, the same words of a user on one day are."""
 
 
 class AskWhether(Said):
@@ -114,21 +117,24 @@ class FormLink(Said):
 
 
 class Flood:
-    """How much is taken in a minute, of all users of a rollout."""
+    """How much is taken in a minute, of one user and of all users of a rollout."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._taken: dict[str, tuple[int, int]] = {}
+        self._minute = 0
+        self._taken: Counter[tuple[str, str]] = Counter()
 
-    def take(self, carried: Carried) -> None:
+    def take(self, rollout: str, user: str) -> None:
         """Count one; HTTPException 429 where that is too many."""
         minute = int(self._monotonic() // _WINDOW_S)
-        known, count = self._taken.get(carried.name, (minute, 0))
-        count = count + 1 if known == minute else 1
-        self._taken[carried.name] = (minute, count)
-        if count > PER_MINUTE:
-            detail = f"more than {PER_MINUTE} within a minute; give it again later"
-            raise HTTPException(429, detail, {"Retry-After": "60"})
+        if minute != self._minute:
+            self._minute, self._taken = minute, Counter()
+        whole, own = (rollout, ""), (rollout, user)
+        for key, most, whose in ((own, PER_USER_MINUTE, "this user"), (whole, PER_MINUTE, "all users")):
+            if self._taken[key] >= most:
+                detail = f"more than {most} of {whose} within a minute; give it again later"
+                raise HTTPException(429, detail, {"Retry-After": "60"})
+        self._taken.update([own, whole])
 
 
 def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
@@ -146,7 +152,7 @@ def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
         request.state.unnoted = True  # programs give thousands; only what was refused is worth a line
 
         async def act() -> Response:
-            flood.take(carried)
+            flood.take(carried.name, said.user)
             return Json({"fate": (await given_to(carried, _given(carried, said))).value})
 
         return await once(request, served, caller, idempotency_key, act)
@@ -161,6 +167,7 @@ def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """Give a page of what users said, newest first. Needs the role operator."""
+        topic = None if topic is None else plain(topic)
         found = await carried.store.feedback(
             carried.name, before=before, limit=limit + 1, version=version or "", topic=topic
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -23,11 +25,12 @@ from crossfade.app.web.feedback import AskLink, Flood, FormLink, given_to
 from crossfade.app.web.problems import Json
 from crossfade.app.web.served import Carried, Named, Needs, Served
 from crossfade.core.access import Role
-from crossfade.core.feedback import COMPLAINT_MAX
+from crossfade.core.feedback import COMPLAINT_MAX, plain
 from crossfade.errors import CrossfadeError, UsageError
 
 _MAC_BYTES = 16
 _LINK_MAX = 2000
+_NOTHING: Mapping[str, str] = MappingProxyType({"rating": "", "topic": "", "complaint": ""})
 _ENVIRONMENT = Environment(
     loader=PackageLoader("crossfade.app.dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -71,23 +74,34 @@ def add_form(app: FastAPI, router: APIRouter, served: Served, flood: Flood) -> N
 
     @app.get(FORM + "{name}/{link}", include_in_schema=False)
     async def show(name: str, link: str) -> HTMLResponse:
-        carried, _ = _who(served, name, link)
+        try:
+            carried, _ = _who(served, name, link)
+        except HTTPException as error:
+            return _closed(error)
         return _page(carried)
 
     @app.post(FORM + "{name}/{link}", include_in_schema=False)
     async def take(request: Request, name: str, link: str) -> HTMLResponse:
-        carried, user = _who(served, name, link)
         try:
-            flood.take(carried)
-            await given_to(carried, _given(user, await request.body()))
+            carried, user = _who(served, name, link)
         except HTTPException as error:
-            return _page(
-                carried, error.status_code, trouble="That is more than can be taken now. Please try again later."
-            )
+            return _closed(error)
+        said = _NOTHING
+        try:
+            said = _read(await request.body())
+            if len(said["complaint"]) > COMPLAINT_MAX:
+                return _page(carried, 422, said, trouble=f"Please write at most {COMPLAINT_MAX:,} characters.")
+            flood.take(carried.name, user)
+            await given_to(carried, _given(user, said))
+        except HTTPException as error:
+            trouble = "That is more than can be taken now. Please try again later."
+            return _page(carried, error.status_code, said, trouble=trouble)
         except UsageError:
-            return _page(carried, 422, trouble="Please choose how content you are, or write what was wrong.")
+            trouble = "Please choose how content you are, or write what was wrong."
+            return _page(carried, 422, said, trouble=trouble)
         except CrossfadeError:
-            return _page(carried, 503, trouble="It could not be kept just now. Please send it again in a minute.")
+            trouble = "It could not be kept just now. Please send it again in a minute."
+            return _page(carried, 503, said, trouble=trouble)
         return _page(carried, done=True)
 
 
@@ -95,36 +109,46 @@ def _who(served: Served, name: str, link: str) -> tuple[Carried, str]:
     carried = served.rollouts.get(name)
     found = opened(carried.form_key, name, link) if carried is not None and len(link) <= _LINK_MAX else None
     if carried is None or found is None:
-        raise HTTPException(404, "there is no such form")
+        raise HTTPException(404, "This link opens no form. Please ask whoever gave it to you for another.")
     if served.wall.now() >= found[1]:
-        raise HTTPException(410, "this link has ended; ask whoever gave it for another")
+        raise HTTPException(410, "This link has ended. Please ask whoever gave it to you for another.")
     return carried, found[0]
 
 
-def _given(user: str, body: bytes) -> Given:
-    """Return what a form says; UsageError where it says nothing that can be meant."""
+def _read(body: bytes) -> Mapping[str, str]:
+    """Return what is written in a form; UsageError where it can't be read."""
     try:
         fields = parse_qs(body.decode(), max_num_fields=10)
     except ValueError:
         raise UsageError("the form can't be read") from None
-    said = {name: values[0] for name, values in fields.items()}
-    rating = said.get("rating", "")
-    if rating not in ("", "1", "2", "3", "4", "5") or len(said.get("complaint", "")) > COMPLAINT_MAX + 100:
+    # browsers send line ends as two characters, and count them as one
+    return {name: fields.get(name, [""])[0].replace("\r\n", "\n") for name in _NOTHING}
+
+
+def _given(user: str, said: Mapping[str, str]) -> Given:
+    """Return what a form says; UsageError where it says nothing that can be meant."""
+    rating = said["rating"]
+    if rating not in ("", "1", "2", "3", "4", "5"):
         raise UsageError("the form says what it does not offer")
-    return Given(
-        user=user,
-        rating=int(rating) if rating else None,
-        complaint=said.get("complaint", ""),
-        topic=said.get("topic", ""),
-    )
+    return Given(user=user, rating=int(rating) if rating else None, complaint=said["complaint"], topic=said["topic"])
 
 
-def _page(carried: Carried, status: int = 200, *, done: bool = False, trouble: str = "") -> HTMLResponse:
+def _page(
+    carried: Carried, status: int = 200, said: Mapping[str, str] = _NOTHING, *, done: bool = False, trouble: str = ""
+) -> HTMLResponse:
+    """Return the form with what was `said` in it already, or thanks."""
     rules = carried.controller.plan.feedback
-    text = _ENVIRONMENT.get_template("feedback.html").render(
-        done=done, trouble=trouble, topics=rules.topics, most=COMPLAINT_MAX
-    )
-    ancestors = " ".join(rules.framed_by) or "'none'"
+    shown = {name: plain(text[:COMPLAINT_MAX]) for name, text in said.items()}
+    told = {"done": done, "trouble": trouble, "topics": rules.topics, "most": COMPLAINT_MAX, "said": shown}
+    return _html(status, {"closed": False, **told}, rules.framed_by)
+
+
+def _closed(why: HTTPException) -> HTMLResponse:
+    return _html(why.status_code, {"closed": True, "trouble": why.detail}, ())
+
+
+def _html(status: int, told: Mapping[str, object], framed_by: Sequence[str]) -> HTMLResponse:
+    ancestors = " ".join(framed_by) or "'none'"
     security = {
         "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
         f"frame-ancestors {ancestors}",
@@ -132,4 +156,4 @@ def _page(carried: Carried, status: int = 200, *, done: bool = False, trouble: s
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-store",
     }
-    return HTMLResponse(text, status, security)
+    return HTMLResponse(_ENVIRONMENT.get_template("feedback.html").render(told), status, security)
