@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.adapters.outcomes import JOURNAL, REGIONS_MAX, Fate, Posted, PostedOutcomes
+from crossfade.adapters.outcomes import Fate, Posted, PostedOutcomes
+from crossfade.adapters.outcomes.posted import JOURNAL, REGIONS_MAX
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Arm, Tick
 from crossfade.core.plan import DAY, Metric, MetricKind, Plan
@@ -214,7 +215,7 @@ async def test_what_was_taken_is_in_the_stores_ticks_once_however_often_the_proc
 async def test_a_journal_that_grew_long_is_written_anew_with_what_is_needed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossfade.adapters.outcomes.JOURNAL_BYTES", 5000)
+    monkeypatch.setattr("crossfade.adapters.outcomes.posted.JOURNAL_BYTES", 5000)
     desk = Desk(desk.folder)
     sizes = []
     for number in range(50):
@@ -241,7 +242,7 @@ async def test_half_a_line_was_not_taken_and_another_file_is_told(desk: Desk) ->
 
 
 def test_units_are_found_among_very_many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossfade.adapters.outcomes._RECENT", 10)
+    monkeypatch.setattr("crossfade.adapters.outcomes.units._RECENT", 10)
     for first in range(0, 200, 5):
         assert desk.take(*(of(f"u{n}") for n in range(first, first + 5))) == {"taken": 5}
     assert desk.take(*(of(f"u{n}") for n in range(201))) == {"repeated": 200, "taken": 1}

@@ -16,10 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
+from crossfade.adapters.outcomes.units import HASH_BYTES, Units
 from crossfade.core.enrolment import Members
 from crossfade.core.evidence.sums import Arm, Cell, Tick, merge_ticks
 from crossfade.core.plan import DAY, MetricKind, Plan
@@ -31,12 +30,9 @@ REGIONS_MAX = 64
 REGION_LENGTH = 64
 DAYS_KEPT = 3
 """Today and two days before: what is posted for an earlier day is outdated."""
-_HASH_BYTES = 8
 JOURNAL = "taken.jsonl"
 JOURNAL_BYTES = 4_000_000
 """From here on the journal is written anew, with what may still be needed."""
-_RECENT = 50_000
-"""Units of a day that are kept in a set before they join the others, which take 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +98,7 @@ class PostedOutcomes:
         self._open: dict[int, dict[Arm, Cell]] = {}
         self._closed = -1
         """Number of the last tick that was closed."""
-        self._seen: dict[int, _Units] = {}
+        self._seen: dict[int, Units] = {}
         self._journal_most = JOURNAL_BYTES
         self.names = tuple(sorted({metric.outcome for metric in plan.metrics if metric.kind is MetricKind.OUTCOME}))
         """What may be posted."""
@@ -284,24 +280,24 @@ class PostedOutcomes:
 
     def _hash(self, *parts: str) -> bytes:
         text = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._key, digest_size=_HASH_BYTES).digest()
+        return hashlib.blake2b(text, key=self._key, digest_size=HASH_BYTES).digest()
 
     def _has(self, unit: bytes, today: int) -> bool:
         return any(unit in self._units(day) for day in range(today - DAYS_KEPT + 1, today + 1))
 
-    def _units(self, day: int) -> _Units:
+    def _units(self, day: int) -> Units:
         """Return the units taken of a day, read from its file at first."""
         if day not in self._seen:
             path = self._file(day)
             try:
                 kept = path.read_bytes()
-                if cut := len(kept) % _HASH_BYTES:  # by a crash
+                if cut := len(kept) % HASH_BYTES:  # by a crash
                     os.truncate(path, len(kept) - cut)
             except FileNotFoundError:
                 kept = b""
             except OSError as error:
                 raise StoreError(f"{path} can't be read: {error.strerror or error}") from None
-            self._seen[day] = _Units(kept[: len(kept) - len(kept) % _HASH_BYTES])
+            self._seen[day] = Units(kept[: len(kept) - len(kept) % HASH_BYTES])
         return self._seen[day]
 
     def _keep(self, units: Sequence[tuple[int, bytes]]) -> None:
@@ -324,29 +320,6 @@ class PostedOutcomes:
 
     def _file(self, day: int) -> Path:
         return self._folder / f"{day}.units"
-
-
-class _Units:
-    """Hashes of 8 bytes: the old ones in order, 8 bytes each, and a set of those that came since."""
-
-    def __init__(self, kept: bytes) -> None:
-        self._old: NDArray[np.uint64] = np.sort(np.frombuffer(kept, dtype="<u8").astype(np.uint64))
-        self._new: set[int] = set()
-
-    def __contains__(self, unit: object) -> bool:
-        assert isinstance(unit, bytes)  # noqa: S101 - `in` takes any object
-        number = int.from_bytes(unit, "little")
-        if number in self._new:
-            return True
-        at = int(np.searchsorted(self._old, np.uint64(number)))
-        return at < len(self._old) and int(self._old[at]) == number
-
-    def add(self, units: Iterable[bytes]) -> None:
-        """Take more."""
-        self._new.update(int.from_bytes(unit, "little") for unit in units)
-        if len(self._new) > max(_RECENT, len(self._old) // 32):
-            fresh = np.fromiter(self._new, dtype=np.uint64, count=len(self._new))
-            self._old, self._new = np.sort(np.concatenate([self._old, fresh])), set()
 
 
 def _as_data(counts: Iterable[_Count]) -> list[list[Any]]:

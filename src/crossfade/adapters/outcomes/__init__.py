@@ -1,0 +1,5 @@
+"""What users made of the answers, as far as programs and requests tell of it."""
+
+from crossfade.adapters.outcomes.posted import Fate, Posted, PostedOutcomes
+
+__all__ = ["Fate", "Posted", "PostedOutcomes"]
