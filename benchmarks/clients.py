@@ -49,7 +49,7 @@ def batches(clients: int) -> list[bytes]:
     names, sides, asked = draw.integers(0, clients, LINES), draw.random(LINES), draw.random(LINES)
     lines = [
         f"{i},{int((START + i * 10 * TICKS / LINES) * 1e6)},{'v2' if sides[i] < 0.25 else 'v1'},200,4000,4,-,0,"
-        f"{'v1' if asked[i] < 0.25 else '-'},{i},eu-west,client-{names[i]},----,0,a-1,-".encode()
+        f"{'v1' if asked[i] < 0.25 else '-'},{i},eu-west,client-{names[i]},----,0,a-1,-,-".encode()
         for i in range(LINES)
     ]
     return [b"\n".join(lines[i : i + BATCH]) for i in range(0, LINES, BATCH)]

@@ -50,7 +50,7 @@ def lines(count: int, *, decimals: int = 1) -> list[bytes]:
         user = int(draw.integers(-(2**63), 2**63))
         result.append(
             f"{i},{now + i // 100},{version},{status},{microseconds},{microseconds // 1000},{cohort},0,-,{user},"
-            f"{region},{client},----,0,{version}-1,{quote(facts, safe='')}".encode()
+            f"{region},{client},----,0,{version}-1,{quote(facts, safe='')},-".encode()
         )
     return result
 
@@ -149,7 +149,7 @@ def main() -> None:
 def _failure() -> bytes:
     """Return a last line that is a failure of V2: it wakes who waits for the end."""
     now = int(time.time() * 1e6)  # noqa: TID251 - as above
-    return f"{LINES - 1},{now},v2,500,100,1,-,0,-,5,eu-west,app-1,----,0,v2-1,-".encode()
+    return f"{LINES - 1},{now},v2,500,100,1,-,0,-,5,eu-west,app-1,----,0,v2-1,-,-".encode()
 
 
 if __name__ == "__main__":

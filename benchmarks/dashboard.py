@@ -35,7 +35,7 @@ from controller import (  # type: ignore[import-not-found]
     sqlite_stores,
 )
 from crossfade.adapters.access import FileAudit, FileTokens
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.adapters.system import SystemClock, collect_cycles_seldom, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
@@ -104,6 +104,7 @@ async def serve(folder: Path, rollouts: int, told: Connection) -> None:
                 telemetry=one.telemetry,
                 clock=wall,
                 outcomes=outcomes,
+                behaviour=UserBehaviour(one.plan, folder / name / "events", key=b""),
                 trend=trend,
             )
         access = Access(local=TOKEN, tokens=FileTokens(folder / "tokens.json"), now=wall.now, new_secret=new_token)

@@ -153,7 +153,7 @@ class RollbackSwitch(Protocol):
 REQUEST_LINE = (
     "sequence",  # per proxy process, without gaps: a gap is a loss, a smaller number a restart
     "start_us",  # wall-clock microseconds since the epoch at which the request line had arrived
-    "version",  # v1 | v2: as assigned, whoever answered in the end; brownout where the answer was a brownout's 410
+    "version",  # v1 | v2: as assigned, whoever answered in the end; brownout: its 410; beside: no part of the API
     "status",  # HTTP status the client got; -1 where none was sent
     "headers_us",  # microseconds from start_us to the response's headers; - where there were none
     "total_ms",  # milliseconds from start_us to the last byte; -1 where unknown
@@ -167,6 +167,7 @@ REQUEST_LINE = (
     "retries",  # connection attempts beyond the first; a leading + marks a redispatch
     "server",  # name of the server that answered; fallback where V1 answered in V2's place; <NOSRV>
     "facts",  # the answer's Crossfade-Facts header, url-encoded; - where there was none
+    "event",  # the plan's event that the request is; - for none
 )
 """The fields of one telemetry line, comma-separated, newline-ended: what proxies write and collectors read."""
 

@@ -58,6 +58,7 @@ def line(sequence: object = 1, at: Any = NOW, **fields: object) -> bytes:
         "retries": 0,
         "server": "v1a",
         "facts": "-",
+        "event": "-",
     } | fields
     return ",".join(str(v) for v in values.values()).encode()
 
@@ -378,3 +379,49 @@ def test_different_users_are_counted_by_version_and_cohort_without_overrides_and
     clock.at += 15
     seen = fed.closed_ticks()[0].users
     assert {key: sketch.count() for key, sketch in seen.items()} == {(Version.V1, ""): 3, (Version.V2, "beta"): 1}
+
+
+def doings(*lines: bytes) -> dict[tuple[str, str, str], list[tuple[int, int]]]:
+    """Return users and how often they did what, by event, region and cohort."""
+    clock = Clock()
+    fed = collector(clock)
+    fed.feed(b"\n".join(lines))
+    clock.at += 15
+    found = fed.closed_ticks()[0].doings
+    return {
+        (one.event, one.region, one.cohort): list(zip(one.users.tolist(), one.times.tolist(), strict=True))
+        for one in found
+    }
+
+
+def test_what_users_do_is_told_by_event_region_and_cohort() -> None:
+    assert doings(
+        line(1, event="search", user=5),
+        line(2, event="search", user=-1),
+        line(3, event="search", user=5, version="v2"),
+        line(4, event="book", user=5, version="beside", cohort="beta", region="-"),
+        line(5, user=5),
+    ) == {("search", "eu", ""): [(5, 2), (2**64 - 1, 1)], ("book", "", "beta"): [(5, 1)]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": 404},
+        {"status": 500},
+        {"status": -1},
+        {"user": "-"},
+        {"user": "x"},
+        {"override": 1},
+        {"start_us": int((NOW - 60) * 1e6)},
+        {"event": "-"},
+    ],
+    ids=str,
+)
+def test_what_was_not_done_or_by_nobody_known_is_not_told(fields: dict[str, object]) -> None:
+    assert doings(line(1, **({"event": "search"} | fields)), line(2)) == {}
+
+
+def test_requests_beside_the_api_are_nobodys() -> None:
+    cells = summed(line(1, event="book", version="beside", status=500), line(2))
+    assert [(arm, cell.requests, cell.failures) for arm, cell in cells.items()] == [(V1, 1, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy
 from crossfade.adapters.system import SystemClock
 from crossfade.core.evidence.sums import Cell, Tick, sum_cells
-from crossfade.core.plan import Plan
-from crossfade.core.split import Split, Version
+from crossfade.core.plan import Plan, UserEvent
+from crossfade.core.split import Split, Version, user_hash
 from crossfade.ports import ProxyState
 
 HOSTILE: list[str | bytes] = ["eu,west;x", "a\tb", "é".encode(), b"\xff\xfe", "x" * 5000, "%0A", '"', "-"]
@@ -53,11 +53,13 @@ def make_collector(port: int, failed: asyncio.Event) -> Collector:
 
 
 @asynccontextmanager
-async def world(directory: Path, services: list[Origin], v2: str | None = None) -> AsyncIterator[World]:
+async def world(
+    directory: Path, services: list[Origin], v2: str | None = None, events: tuple[UserEvent, ...] = ()
+) -> AsyncIterator[World]:
     failed = asyncio.Event()
     collector = make_collector(0, failed)
     await collector.start()
-    plan = make_plan([services[0].address], [v2 or services[1].address])
+    plan = replace(make_plan([services[0].address], [v2 or services[1].address]), events=events)
     proxy = HaproxyProxy(
         plan, directory, collector="{}:{}".format(*collector.address), clock=SystemClock(), grace_s=0.2
     )
@@ -172,3 +174,39 @@ async def test_a_collector_that_was_away_gets_what_the_ring_kept(tmp_path: Path)
         counters = at.collector.counters()
     assert counters["late"] + both(ticks).requests + counters["lost"] >= 35
     assert counters["malformed"] == 0
+
+
+EVENTS = (
+    UserEvent(name="search", method="GET", paths=("/search", "/v1/trips/search")),
+    UserEvent(name="book", method="POST", paths=("/bookings", "/trips/*/book", "/shop/**")),
+    UserEvent(name="posted"),
+    UserEvent(name="never", method="GET", paths=("/search",)),
+)
+
+
+async def test_what_users_do_is_told_beside_the_api_too(tmp_path: Path) -> None:
+    asked = [
+        *(("GET", path, f"s{n}") for n, path in enumerate(["/search", "/search?q=1", "/v1/trips/search"])),
+        *(("POST", path, f"b{n}") for n, path in enumerate(["/bookings?x=1", "/trips/7/book", "/shop/a/b"])),
+        *(("GET", path, "n") for path in ("/bookings", "/search/more", "/v2/trips/search", "/shop/a", "/other")),
+        *(("POST", path, "n") for path in ("/search", "/trips/7/8/book", "/trips//book", "/shop/", "/shop")),
+        *(("POST", path, "n") for path in ("/bookings/1", "/BOOKINGS", "/tripsX7/book")),
+    ]
+    async with origins("v1", "v2") as services, world(tmp_path, services, events=EVENTS) as at:
+        await at.put_on_v2(5000)
+        client, answers = Client(at.port), []
+        for method, path, user in asked:
+            answers.append(await client.get(path, ("X-User-Id", user), method=method))
+        ticks = await closed(at.collector, 6)
+        counters = at.collector.counters()
+    found: dict[str, set[int]] = {}
+    for one in (one for tick in ticks for one in tick.doings):
+        found.setdefault(one.event, set()).update(one.users.tolist())
+    salt = at.plan.assignment.salt
+    hashed = {user: user_hash(user, salt) & (2**64 - 1) for _, _, user in asked}
+    assert found == {name: {hashed[f"{name[0]}{n}"] for n in range(3)} for name in ("search", "book")}
+    beside = [answer for (_, path, _), answer in zip(asked, answers, strict=True) if "search" not in path]
+    assert ({answer.version for answer in beside}, {answer.status for answer in answers}) == ({"v1"}, {200})
+    assert [answer.target for answer in beside[:3]] == ["/bookings?x=1", "/trips/7/book", "/shop/a/b"]
+    assert both(ticks).requests == 6  # what is beside the API is nobody's
+    assert {k: counters[k] for k in ("malformed", "lost", "late")} == {"malformed": 0, "lost": 0, "late": 0}

@@ -43,6 +43,7 @@ FIELDS: Mapping[str, object] = {
     "retries": 0,
     "server": "v2a",
     "facts": "-",
+    "event": "-",
 }
 
 
@@ -79,7 +80,7 @@ def summed(data: bytes, cuts: list[int]) -> tuple[list[bytes], Mapping[str, int]
 ROWS: st.SearchStrategy[dict[str, object]] = st.builds(
     dict,
     start_us=st.sampled_from([int((NOW + s) * 1e6) for s in (-20, -1, 0, 1, 9, 40)]),
-    version=st.sampled_from(["v1", "v2", "outside"]),
+    version=st.sampled_from(["v1", "v2", "beside", "outside"]),
     status=st.sampled_from([200, 404, 500, 503, -1, "x"]),
     headers_us=st.sampled_from(["-", 0, 999, 1050, 70_000_000]),
     total_ms=st.sampled_from([-1, 3, 2000]),
@@ -91,6 +92,7 @@ ROWS: st.SearchStrategy[dict[str, object]] = st.builds(
     termination=st.sampled_from(["----", "SC--", "sH--", "CH--", "CR--", "SD--"]),
     server=st.sampled_from(["v2a", "fallback"]),
     facts=st.sampled_from(["-", "cache%3Dhit", "flights%3D1%2C%20db%3D3.1", "%22", ""]),
+    event=st.sampled_from(["-", "search"]),
 )
 LINES = st.one_of(ROWS, st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")))
 

@@ -14,7 +14,7 @@ import aiohttp
 import uvicorn
 
 from crossfade.adapters.access import FileAudit, FileTokens
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.adapters.system import new_token
 from crossfade.app.api import make_api
 from crossfade.app.meters import Meters
@@ -44,6 +44,7 @@ def served_with(
     folder: Path,
     *,
     outcomes: PostedOutcomes | None = None,
+    behaviour: UserBehaviour | None = None,
     wall: Clock | None = None,
     exposure: Exposure | None = None,
     plan: Plan = PLAN,
@@ -59,6 +60,7 @@ def served_with(
         telemetry=telemetry,
         clock=clock,
         outcomes=outcomes or PostedOutcomes(plan, folder / "outcomes", key=b"", tick_s=10),
+        behaviour=behaviour or UserBehaviour(plan, folder / "events", key=b""),
         meters=meters or Meters(),
     )
     return Served(

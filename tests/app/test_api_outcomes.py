@@ -12,10 +12,20 @@ import aiohttp
 import pytest
 from tests.app.serving import TOKEN, served_with, serving
 
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app.planfile import load_plan
 from crossfade.core.evidence.sums import Arm, Cell, Tick
-from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind
+from crossfade.core.plan import (
+    Action,
+    Behaviour,
+    Comparison,
+    Counted,
+    Guardrail,
+    Limit,
+    Metric,
+    MetricKind,
+    UserEvent,
+)
 from crossfade.core.split import Version
 from crossfade.engine.controller import Controller, Parts
 from crossfade.testing.clock import ManualClock
@@ -32,7 +42,23 @@ SATISFACTION = Metric(
     guard=Guardrail(action=Action.HOLD, breach=Limit(comparison=Comparison.LT, value=0.85)),
 )
 OTHERS = tuple(metric for metric in TRIPS.metrics if metric.name != "satisfaction")
-PLAN = replace(TRIPS, metrics=(*OTHERS, SATISFACTION))
+CONVERSION = Metric(
+    name="conversion",
+    kind=MetricKind.OUTCOME,
+    outcome="conversion",
+    behaviour=Behaviour(of="search", counted=Counted.REACHES, event="book", within_s=60),
+)
+BASKET = Metric(
+    name="basket",
+    kind=MetricKind.VALUE,
+    outcome="basket",
+    behaviour=Behaviour(of="search", counted=Counted.SUMS, event="buy", within_s=60, most=500),
+)
+EVENTS = (
+    *(UserEvent(name=name) for name in ("search", "book", "buy")),
+    UserEvent(name="home", method="GET", paths=("/",)),
+)
+PLAN = replace(TRIPS, metrics=(*OTHERS, SATISFACTION, CONVERSION, BASKET), events=EVENTS)
 
 
 @dataclass
@@ -70,17 +96,20 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
     await store.open()
     outcomes = PostedOutcomes(PLAN, tmp_path, key=b"k", tick_s=10)
+    behaviour = UserBehaviour(PLAN, tmp_path / "events", key=b"k")
     parts = Parts(
         store=store,
         proxy=proxy,
         switch=FakeRollback(proxy),
         telemetry=telemetry,
         clock=clock,
-        sources=(outcomes,),
+        sources=(outcomes, behaviour),
     )
     controller = Controller(PLAN, parts)
+    behaviour.assigned = lambda: (controller.rollout, controller.members)
+    await behaviour.start()
     await controller.start()
-    served = served_with(controller, store, telemetry, clock, tmp_path, outcomes=outcomes)
+    served = served_with(controller, store, telemetry, clock, tmp_path, outcomes=outcomes, behaviour=behaviour)
     async with (
         serving(served) as url,
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
@@ -128,6 +157,12 @@ async def test_a_batch_with_a_mistake_is_refused_whole_and_can_be_posted_again(d
         (of("u1", at="2126-01-01T00:00:00Z"), "outcomes.1.at"),
         (of("u1", score=1), "outcomes.1.score"),
         ({"user": "u1", "value": 1}, "outcomes.1.metric"),
+        (of("u1", event="book"), "outcomes.1.event"),
+        ({"user": "u1", "event": "home"}, "outcomes.1.event"),
+        ({"user": "u1", "event": "buy", "value": 3}, "outcomes.1.id"),
+        ({"user": "u1", "event": "book", "value": -1}, "outcomes.1.value"),
+        ({"user": "u1", "event": "book", "value": 1e13}, "outcomes.1.value"),
+        ({"user": " ", "event": "book"}, "outcomes.1.user"),
         ("u1", "outcomes.1"),
     ],
 )
@@ -171,3 +206,19 @@ async def test_a_source_that_fails_does_not_stop_the_controller(desk: Desk, monk
     monkeypatch.setattr(PostedOutcomes, "add_to", lambda self, tick: 1 / 0)
     await desk.tick()
     assert desk.controller.seen.requests_v1 == 20
+
+
+async def test_what_users_do_becomes_conversion_and_value(desk: Desk) -> None:
+    staff = sorted(PLAN.assignment.cohorts["internal"])[:4]
+    await desk.tick()
+    searched = [{"event": "search", "user": user} for user in staff]
+    done = [{"event": "book", "user": staff[0]}, {"event": "buy", "user": staff[1], "value": 80, "id": "order-1"}]
+    assert await desk.post(*searched, *done, of("u1")) == (200, {"taken": 7, "repeated": 0, "outdated": 0})
+    assert await desk.post(*searched, *done) == (200, {"taken": 5, "repeated": 1, "outdated": 0})
+    for _ in range(14):
+        await desk.tick()
+    readings = desk.controller.seen.readings
+    assert (readings["conversion"].v2, readings["conversion"].n2) == (0.25, 4)
+    assert readings["conversion"].sentence.startswith("conversion: V2 25 %, 1 of 4 users' windows")
+    assert (round(readings["basket"].v2 or 0, 3), readings["basket"].n2) == (20.0, 4)
+    assert readings["basket"].sentence.startswith("basket: V2 20.00, 4 users' windows; V2 between 0.")

@@ -14,7 +14,9 @@ from crossfade.core.plan import (
     HOUR,
     WEEK,
     Action,
+    Behaviour,
     Comparison,
+    Counted,
     GateKind,
     Guardrail,
     Key,
@@ -23,6 +25,7 @@ from crossfade.core.plan import (
     Metric,
     MetricKind,
     Unattended,
+    UserEvent,
 )
 
 
@@ -297,6 +300,41 @@ def test_metrics_that_are_posted_or_asked_for(desk: Any, plan_text: str) -> None
     (source,) = plan.sources
     assert (source.url, source.every_s, source.token) == ("http://127.0.0.1:9090", 30.0, "abc.def")
     assert "abc.def" not in repr(plan)
+
+
+EVENTS = """\
+  conversion: {of: search, reaches: book, baseline: 12%, guard: "< 97% of v1 -> hold"}
+  basket: {of: search, sums: order, within: 2h, up to: 500, target: ">= 95% of v1", guard: "< 95% of v1 -> hold"}
+  retention: {of: search, returns within: 3d, guard: monitor}
+events:
+  search: {get: [/trips, /v1/trips]}
+  book: {post: /trips/*/book}
+  order: posted
+phases:
+"""
+
+
+def test_metrics_of_what_users_do(desk: Any, plan_text: str) -> None:
+    jsonschema.validate(yaml.safe_load(plan_text.replace("phases:\n", EVENTS)), json_schema())
+    plan = desk.load(
+        plan_text.replace("phases:\n", EVENTS).replace("[stable for 24h", "[basket on target, stable for 24h")
+    )
+    assert plan.events == (
+        UserEvent(name="search", method="GET", paths=("/trips", "/v1/trips")),
+        UserEvent(name="book", method="POST", paths=("/trips/*/book",)),
+        UserEvent(name="order"),
+    )
+    assert [
+        (plan.metric(name).kind, plan.metric(name).behaviour) for name in ("conversion", "basket", "retention")
+    ] == [
+        (MetricKind.OUTCOME, Behaviour(of="search", counted=Counted.REACHES, event="book", within_s=HOUR)),
+        (MetricKind.VALUE, Behaviour(of="search", counted=Counted.SUMS, event="order", within_s=2 * HOUR, most=500)),
+        (MetricKind.OUTCOME, Behaviour(of="search", counted=Counted.RETURNS, event="search", within_s=3 * DAY)),
+    ]
+    assert desk.load(plan_text).digest != plan.digest
+    text = summarise(plan)
+    for words in ("search, book within 1h", "search, sum of order", "search, again within 3d", "POST /trips/*/book"):
+        assert words in text
 
 
 def test_a_token_is_no_part_of_the_digest(desk: Any, plan_text: str) -> None:

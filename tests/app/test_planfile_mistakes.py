@@ -21,6 +21,8 @@ FAILURE = 'failure_rate: {baseline: 0.5%, target: "<= 0.5%", guard: "> 1% and wo
 
 DATABASE = "  database_time: {timing: db, guard: monitor}"
 QUERIES = "{bad: 'b$version$interval', total: 't$version$interval'}"
+SEARCH = "\nevents:\n  search: {get: /search}\n  book: {post: /book}"
+CONVERSION = "  conversion: {of: search, reaches: book, guard: monitor}"
 PROMETHEUS = "sources: {prometheus: {url: 'http://127.0.0.1:9090'}}"
 
 # (what stands in the plan, what is written instead with ^ where the mistake is told, field, part of the message)
@@ -197,6 +199,45 @@ MEANING = [
         "metrics.mood.posted",
         "known here: fact, value, breaker, timing, outcome",
     ),
+    (DATABASE, "  mood: {of: ^serch, returns within: 1d}", "metrics.mood.of", "write `events: {serch: {get: /...}}`"),
+    (DATABASE, f"  mood: {{of: ^serch, reaches: book}}{SEARCH}", "metrics.mood.of", "did you mean 'search'?"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  ^idle: posted", "events.idle", "is looked at by no metric"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  ^Idle: posted", "events.Idle", "such as search"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: ^told", "events.idle", "write posted, or {get: /trips/search}"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: ^{{}}", "events.idle", "write one of get, post, put"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: ^{{get: /a, post: /a}}", "events.idle", "has 2 methods"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: {{get: ^'/a?b=1'}}", "events.idle.get", "without a query"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: {{get: [/a, ^/a/../b]}}", "events.idle.get[1]", "no path of requests"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: {{get: ^/a/**/b}}", "events.idle.get", "no path of requests"),
+    (DATABASE, f"{CONVERSION}{SEARCH}\n  idle: ^{{get: [/a, /search]}}", "events.idle", "/search is search already"),
+    (DATABASE, f"  mood: {{of: search, reaches: ^search}}{SEARCH}", "metrics.mood.reaches", "what begins the window"),
+    (DATABASE, f"  mood: ^{{of: search}}{SEARCH}", "metrics.mood", "says 0 ways to count"),
+    (DATABASE, f"  mood: ^{{of: search, reaches: book, sums: book}}{SEARCH}", "metrics.mood", "says 2 ways to count"),
+    (DATABASE, f"  mood: ^{{of: search, sums: book}}{SEARCH}", "metrics.mood.up to", "write `up to: 500`"),
+    (DATABASE, f"  mood: {{of: search, sums: book, up to: ^5%}}{SEARCH}", "metrics.mood.up to", "such as 500"),
+    (DATABASE, f"  mood: {{of: search, sums: book, up to: ^0}}{SEARCH}", "metrics.mood.up to", "such as 500"),
+    (
+        DATABASE,
+        f'  mood: {{of: search, sums: book, up to: 9, guard: ^"< 5 -> hold"}}{SEARCH}',
+        "metrics.mood.guard",
+        "only compared with V1's",
+    ),
+    (DATABASE, f"  mood: {{of: search, reaches: book, up to: ^9}}{SEARCH}", "metrics.mood.up to", "does not belong"),
+    (
+        DATABASE,
+        f"  mood: {{of: search, sums: book, up to: 9, baseline: ^4}}{SEARCH}",
+        "metrics.mood.baseline",
+        "remove",
+    ),
+    (DATABASE, f"  mood: {{of: search, returns within: ^9w}}{SEARCH}", "metrics.mood.returns within", "1m to 28d"),
+    (
+        DATABASE,
+        f"  mood: {{of: search, returns within: 2d, within: ^1d}}{SEARCH}",
+        "metrics.mood.within",
+        "said already",
+    ),
+    (DATABASE, f"  mood: ^{{of: search, reaches: book, within: 1w}}{SEARCH}", "metrics.mood", "no phase soaks longer"),
+    (DATABASE, "  mood: {fact: mood, within: ^1d}", "metrics.mood.within", "is about what users do"),
     (DATABASE, "  mood: {outcome: ^Mood!}", "metrics.mood.outcome", "such as conversion"),
     (DATABASE, "  mood: {outcome: mood, target: ^90%}", "metrics.mood.target", 'write ">= 90%"'),
     (DATABASE, '  mood: {outcome: mood, guard: ^"< 4 -> hold"}', "metrics.mood.guard", "write 4% or a fraction"),

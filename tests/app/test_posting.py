@@ -64,7 +64,7 @@ def test_json_lines_in_batches(tmp_path: Path, desk: Desk) -> None:
         ("", "holds no outcome"),
         ("metric,user,value\n", "holds no outcome"),
         ("user,value\nu1,1\n", ":1: a CSV begins with a head that has metric, user and value"),
-        ("metric,user,value\n\nconversion,u1,yes\n", ":3: value: 'yes' is no number from 0 to 1"),
+        ("metric,user,value\n\nconversion,u1,yes\n", ":3: value: 'yes' is no number"),
         ("metric,user,value\nconversion,u1\n", ":2: value: None is no number"),
         ('{"metric": "a"}\n{"metric"\n', ":2: is no JSON object on one line"),
         ('{"metric": "a"}\n[1]\n', ":2: is no JSON object"),

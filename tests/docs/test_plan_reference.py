@@ -20,6 +20,7 @@ from crossfade.app.planfile.build import (
 from crossfade.app.planfile.clients import CLIENTS_KEYS
 from crossfade.app.planfile.contract import CONTRACT_KEYS, EXEMPTION_KEYS
 from crossfade.app.planfile.deprecation import DEPRECATION_KEYS
+from crossfade.app.planfile.events import EVENT_KEYS
 from crossfade.app.planfile.load import LOAD_KEYS, SCENARIO_KEYS
 from crossfade.app.planfile.metrics import METRIC_KEYS, QUERY_KEYS
 from crossfade.app.planfile.mirror import MIRROR_KEYS, REFERENCE_KEYS
@@ -89,7 +90,7 @@ def test_every_sentence_in_the_tables_is_one() -> None:
 
 KEYS = (
     *(*TOP_KEYS, *API_KEYS, *ASSIGNMENT_KEYS, *CONFIDENCE_KEYS, *PHASE_KEYS, *UNATTENDED_KEYS),
-    *(*METRIC_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
+    *(*METRIC_KEYS, *EVENT_KEYS, *QUERY_KEYS, *SOURCES_KEYS, *SOURCE_KEYS),
     *(*LOAD_KEYS, *SCENARIO_KEYS, *CONTRACT_KEYS, *EXEMPTION_KEYS, *MIRROR_KEYS, *REFERENCE_KEYS),
     *(*RULE_KEYS, *KEPT_KEYS, *DEPRECATION_KEYS, *REHEARSAL_KEYS, *BREAKER_KEYS, *CLIENTS_KEYS),
     *OWNER_NOTICES_KEYS,

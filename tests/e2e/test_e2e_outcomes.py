@@ -51,3 +51,37 @@ def test_a_killed_controller_loses_no_outcome_and_counts_none_twice(site: Site) 
         assert (len(said), {one["complaint"] for one in said}) == (60, {"<b>wrong</b>"})
         assert "rated it" not in site.verb("feedback")
         assert "1 forgotten" in site.verb("feedback", "forget", "u0007")
+
+
+def test_what_users_do_at_the_proxy_and_as_posted_outlives_the_controller(site: Site) -> None:
+    site.plan.write_text(
+        site.plan.read_text().replace(
+            "metrics:\n",
+            "events:\n  search: {get: /trips/search}\n  book: posted\n"
+            "metrics:\n  booked: {of: search, reaches: book, within: 1m}\n",
+            1,
+        )
+    )
+    site.services.start()
+    quick = ("--tick", "10", "--lateness", "1", "--speed", "20")
+    site.serve(*quick)
+    site.promote_to("half")
+    users = [f"u{n:04d}" for n in range(1500, 1560)]  # in no cohort
+    until(
+        "a tick of the phase is over", lambda: bool(site.ask("u1999")) and sum(site.status()["requests"].values()) > 0
+    )
+    asked = {user: site.ask(user)[1] for user in ["u1999", *users]}
+    until("they are heard of", lambda: sum(site.status()["requests"].values()) > len(users))
+    posted = site.folder / "events.jsonl"
+    posted.write_text("".join(json.dumps({"event": "book", "user": user, "id": user}) + "\n" for user in users[:30]))
+    assert "30" in site.verb("outcomes", "post", str(posted))
+    site.kill()
+    site.serve(*quick)
+    assert "repeated" in site.verb("outcomes", "post", str(posted))
+    until("the windows are over", lambda: bool(site.ask("u1999")) and _seen(site, "booked") == len(asked))
+    metrics = json.loads(site.verb("metrics", "-o", "json"))
+    reading = next(one for one in metrics if one["name"] == "booked")["reading"]
+    for version in ("v1", "v2"):
+        on = [user for user in asked if asked[user] == version]
+        booked = sum(user in users[:30] for user in on)
+        assert (reading[f"n{version[1]}"], round(reading[version] * len(on))) == (len(on), booked)

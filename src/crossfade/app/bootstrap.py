@@ -21,7 +21,7 @@ from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.haproxy import HaproxyProxy, HaproxyRollback, stop_proxy_in
 from crossfade.adapters.otel import Traces, traces_wanted
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.adapters.prometheus import Prometheus
 from crossfade.adapters.store import SqlStore
 from crossfade.adapters.system import ScaledClock, SystemClock, chance, collect_cycles_seldom, new_key, new_token
@@ -51,6 +51,7 @@ log = logging.getLogger("crossfade")
 TELEMETRY_KEY = "telemetry.key"
 PROXY_FOLDER = "proxy"
 OUTCOMES_FOLDER = "outcomes"
+EVENTS_FOLDER = "events"
 EPOCH_FILE = "epoch"
 TREND_FILE = "trend.jsonl"
 DRAW_S = 1.0
@@ -263,11 +264,11 @@ def _assemble(
     proxy_folder = folder / PROXY_FOLDER
     proxy = HaproxyProxy(plan, proxy_folder, collector=":".join(map(str, collector.address)), clock=clock)
     switch = HaproxyRollback(proxy_folder)
-    outcomes = PostedOutcomes(
-        plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s, kept=partial(_last_tick, store, plan.name)
-    )
+    kept = partial(_last_tick, store, plan.name)
+    outcomes = PostedOutcomes(plan, folder / OUTCOMES_FOLDER, key=key, tick_s=settings.tick_s, kept=kept)
+    behaviour = UserBehaviour(plan, folder / EVENTS_FOLDER, key=key, kept=kept)
     servers = (Prometheus(source, plan.metrics, clock=clock, lateness_s=settings.lateness_s) for source in plan.sources)
-    sources: tuple[MetricsSource, ...] = (outcomes, *servers)
+    sources: tuple[MetricsSource, ...] = (outcomes, behaviour, *servers)
     holder = f"{socket.gethostname()}/{os.getpid()}/{new_token()[:6]}"
     lease = LeaseKeeper(store, clock, rollout=plan.name, holder=holder, address=url, lasts_s=settings.lease_s)
     proxy.attendance.attended = lambda: lease.over is None
@@ -284,6 +285,7 @@ def _assemble(
     )
     controller = Controller(plan, parts)
     collector.on_failure = controller.wake.set
+    behaviour.assigned = lambda: (controller.rollout, controller.members)
     leadership = Leadership(
         folder=folder,
         controller=controller,
@@ -305,6 +307,7 @@ def _assemble(
         telemetry=collector,
         clock=clock,
         outcomes=outcomes,
+        behaviour=behaviour,
         form_key=key,
         trend=Trend(folder / TREND_FILE),
         meters=meters,

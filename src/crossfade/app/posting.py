@@ -56,8 +56,9 @@ def _rows(file: Iterable[str], name: str) -> Iterator[Row]:
         yield from (_json(number, line, name) for number, line in lines if line.strip())
         return
     head = [key.strip() for key in next(csv.reader([first[1]]))]
-    if not {"metric", "user", "value"} <= set(head):
-        raise UsageError(f"{name}:{first[0]}: a CSV begins with a head that has metric, user and value, not {head}")
+    if not ({"metric", "user", "value"} <= set(head) or {"event", "user"} <= set(head)):
+        wanted = "metric, user and value, or event and user"
+        raise UsageError(f"{name}:{first[0]}: a CSV begins with a head that has {wanted}, not {head}")
     reader = csv.reader(line for _, line in lines)
     try:
         for fields in reader:
@@ -80,9 +81,9 @@ def _json(number: int, line: str, name: str) -> Row:
 def _csv(number: int, fields: dict[str, str], name: str) -> Row:
     row: dict[str, object] = {key: value for key, value in fields.items() if value != ""}
     try:
-        row["value"] = float(fields.get("value", ""))
+        row |= {"value": float(fields.get("value", ""))} if "value" in row or "event" not in row else {}
     except ValueError:
-        raise UsageError(f"{name}:{number}: value: {fields.get('value')!r} is no number from 0 to 1") from None
+        raise UsageError(f"{name}:{number}: value: {fields.get('value')!r} is no number") from None
     return number, row
 
 

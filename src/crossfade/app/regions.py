@@ -83,7 +83,7 @@ class Regions:
         n, k = self._sums.get((metric.name, version, region), (0.0, 0.0))
         if metric.kind in (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS):
             return (k if n else None), int(n)
-        return (k / n if n else None), int(n)
+        return (metric.most * k / n if n else None), int(n)
 
 
 def _counted(metric: Metric, cell: Cell) -> tuple[float, float]:

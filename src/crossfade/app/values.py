@@ -15,6 +15,8 @@ def value(kind: str, number: float | None) -> str:
         return "-"
     if kind in _TIMES:
         return f"{number:.0f} ms" if number >= 10 else f"{number:.1f} ms"
+    if kind == MetricKind.VALUE:
+        return f"{number:,.2f}"
     if kind in (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS):
         return f"{number:,.0f}"
     return f"{100 * number:.2f}".rstrip("0").rstrip(".") + " %"

@@ -110,7 +110,9 @@ class MetricKind(StrEnum):
     RATIO = "ratio"
     """Share of answers in which a fact has a given value, such as cache=hit."""
     OUTCOME = "outcome"
-    """Mean of values within 0..1 that programs post for users: conversion, satisfaction, complaints."""
+    """Mean of values within 0..1 of users: posted (satisfaction), or of what they did (conversion, retention)."""
+    VALUE = "value"
+    """Mean of what users' windows add up to, cut at the most that counts; compared with V1's only."""
     COMPLAINTS = "complaints"
     """How many users complained, once a user and day, of those that gave feedback."""
     QUERIED = "queried"
@@ -199,6 +201,49 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent:
+    """Something that users do, and how it is heard of."""
+
+    name: str
+    method: str = ""
+    """Of the requests that are it; empty: programs post it."""
+    paths: tuple[str, ...] = ()
+    """As clients write them; `*` stands for one segment, `**` at the end for one or more."""
+
+
+class Counted(StrEnum):
+    """What of a user's window counts."""
+
+    REACHES = "reaches"
+    """Whether they did another thing in it."""
+    SUMS = "sums"
+    """The values of what they did in it, added up."""
+    RETURNS = "returns"
+    """Whether they did the same again on a later day in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What is counted of each user who does something: a window begins with it, once a user and day."""
+
+    of: str
+    """Name of the event that begins it."""
+    counted: Counted
+    event: str
+    """Name of the event that is looked for in it."""
+    within_s: float = HOUR
+    """Plan seconds that the window lasts."""
+    most: float = 1.0
+    """For SUMS: more than this counts as this, and values are parts of it."""
+
+    def __post_init__(self) -> None:
+        if self.within_s <= 0 or self.most <= 0:
+            raise ValueError("a window lasts, and the most that counts is above 0")
+        if (self.event == self.of) != (self.counted is Counted.RETURNS):
+            raise ValueError("who returns does the same again, and what is reached or summed is another event")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """What is watched: its source, what is known and wanted, and the guardrail."""
 
@@ -211,12 +256,19 @@ class Metric:
     quantile: float | None = None
     """For LATENCY: 0..1."""
     outcome: str = ""
-    """For OUTCOME and QUERIED: the name under which ticks hold the sums."""
+    """For OUTCOME, VALUE and QUERIED: the name under which ticks hold the sums."""
+    behaviour: Behaviour | None = None
+    """For VALUE, and for an OUTCOME that is worked out of what users do; None: it is posted."""
     query: Query | None = None
     """For QUERIED."""
     baseline: float | None = None
     target: Limit | None = None
     guard: Guardrail | None = None
+
+    @property
+    def most(self) -> float:
+        """Return what a value of 1 stands for: the most that a user's window counts, where values are added up."""
+        return 1.0 if self.behaviour is None else self.behaviour.most
 
     @property
     def relative(self) -> Limit | None:
@@ -633,6 +685,8 @@ class Plan:
     notices: tuple[NoticeRule, ...] = ()
     deprecation: Deprecation | None = None
     feedback: FeedbackRules = FeedbackRules()
+    events: tuple[UserEvent, ...] = ()
+    """What users do; of requests that several fit, the first."""
     clients: ClientsRule | None = None
     """None where no ledger of clients is kept."""
     digest: str = ""
@@ -654,6 +708,7 @@ class Plan:
                 raise ValueError(f"V1 is retired after the last phase, not after {phase.name}")
         for metric in self.metrics:
             self._check_source(metric)
+            self._check_events(metric)
         known = {metric.name for metric in self.metrics}
         for phase in self.phases:
             for gate in phase.gates:
@@ -668,6 +723,17 @@ class Plan:
         if metric.guard is not None and metric.guard.action is Action.ROLLBACK:
             raise ValueError(f"metric {metric.name} can't roll back: nobody knows which requests the hash drew")
         self.source(metric.query.source)
+
+    def _check_events(self, metric: Metric) -> None:
+        if metric.behaviour is None:
+            return
+        sums = metric.behaviour.counted is Counted.SUMS
+        if metric.kind is not (MetricKind.VALUE if sums else MetricKind.OUTCOME):
+            raise ValueError(f"metric {metric.name} is {metric.kind}; what users add up to is a value, else an outcome")
+        known = {event.name for event in self.events}
+        for name in (metric.behaviour.of, metric.behaviour.event):
+            if name not in known:
+                raise ValueError(f"metric {metric.name} is about {name}, which is no event of the plan")
 
     def source(self, name: str) -> Source:
         """Return a source; ValueError where the plan has none of that name."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 _UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
+_MANY_TIMES = 2.0
 _NARROW = 0.2
 """Width of an interval around 1 that two digits would swallow."""
 
@@ -43,6 +44,25 @@ def ratio_words(middle: float, low: float | None, high: float | None) -> tuple[s
         return f"{middle:.{digits}f}", f"{low:.{digits}f}..{high:.{digits}f}"
     ends = [f"{low or 0.0:.2g}", "?" if high is None or math.isinf(high) else f"{high:.2g}"]
     return f"{middle:.2f}", "..".join(ends)
+
+
+def difference(low: float | None, high: float | None) -> str:
+    """Say where a ratio of V2 to V1 may lie, as people speak of a difference: `2 % to 5 % lower`."""
+    low, high = low or 0.0, math.inf if high is None else high
+    if low >= _MANY_TIMES and high < math.inf:
+        return f"{low:.2g} to {high:.2g} times as high"
+    if low > 1:
+        return f"at least {_apart(low)} higher" if math.isinf(high) else f"{_apart(low)} to {_apart(high)} higher"
+    if high < 1:
+        return f"{_apart(high)} to {_apart(low)} lower"
+    if math.isinf(high):
+        return "not told apart yet"
+    return f"not told apart: from {_apart(low)} lower to {_apart(high)} higher"
+
+
+def _apart(ratio: float) -> str:
+    percents = 100 * abs(ratio - 1)
+    return f"{percents:.0f} %" if percents >= 10 else f"{percents:.2g} %"
 
 
 def moment(at: float | None) -> str:

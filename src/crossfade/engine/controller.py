@@ -464,7 +464,7 @@ class Controller:
             for tick in ticks:
                 self.ledger.absorb(tick.start, tick.length, tick.calls if tick.sources else None)
         self.population.absorb(self.rollout, ticks)
-        return [self._with_sources(replace(tick, users={})) for tick in ticks]
+        return [replace(self._with_sources(tick), users={}, doings=()) for tick in ticks]
 
     def _with_sources(self, tick: Tick) -> Tick:
         for source in self._parts.sources:

@@ -39,6 +39,8 @@ _QUOTE = b"%22"
 
 AWAY = "brownout"
 """What stands in a version's place where a brownout gave the answer."""
+BESIDE = "beside"
+"""What stands there where a request is no part of the API, and V1's all the same: nobody's, and told for its event."""
 _VERSIONS = {"v1": Version.V1, "v2": Version.V2}
 
 Signature = tuple[bytes, ...]
@@ -56,6 +58,8 @@ class Group:
     away: bool = False
     """A brownout answered in a version's place: nobody's request, which V1 was asked for all the same."""
     way: Way = Way.ELSE_BY_V1
+    answered: bool = False
+    """With 2xx or 3xx: what the user asked for was done."""
     readable: bool = True
 
 
@@ -135,14 +139,16 @@ class Groups(dict[Signature, int]):
         server: str,
     ) -> Group:
         away = version == AWAY
-        side = Version.V1 if away else _VERSIONS.get(version)
+        beside = version == BESIDE
+        side = Version.V1 if away or beside else _VERSIONS.get(version)
         if side is None:
             return Group(arm=0, outcome=Outcome.NOBODYS)
         try:
-            outcome = Outcome.NOBODYS if away else outcome_of(int(status), termination, server)
+            outcome = Outcome.NOBODYS if away or beside else outcome_of(int(status), termination, server)
+            answered = 200 <= int(status) < 400
         except ValueError:
             return _UNREADABLE
-        if outcome is Outcome.NOBODYS and not away:
+        if outcome is Outcome.NOBODYS and not (away or beside):
             return Group(arm=0, outcome=outcome)
         name = _readable(region)
         arm = Arm(
@@ -154,11 +160,13 @@ class Groups(dict[Signature, int]):
         index = self._arms.setdefault(arm, len(self.arms))
         if index == len(self.arms):
             self.arms.append(arm)
+        if beside:
+            return Group(arm=index, outcome=outcome, answered=answered)
         late = outcome is Outcome.UNANSWERED and timed_out(termination)
         by_v1 = side is Version.V1 or outcome is Outcome.FALLBACK
         own = asked == "v1"
         way = (Way.OWN_BY_V1 if by_v1 else Way.OWN_BY_V2) if own else Way.ELSE_BY_V1 if by_v1 else Way.ELSE_BY_V2
-        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=own, away=away, way=way)
+        return Group(arm=index, outcome=outcome, timed_out=late, asked_v1=own, away=away, way=way, answered=answered)
 
 
 def _readable(field: str) -> str:

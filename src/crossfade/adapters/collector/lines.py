@@ -14,7 +14,7 @@ FIELDS = len(REQUEST_LINE)
 
 (
     SEQUENCE, START, VERSION, STATUS, HEADERS, TOTAL, COHORT, OVERRIDE, ASKED, USER, REGION, CLIENT, TERMINATION, _,
-    SERVER, FACTS,
+    SERVER, FACTS, EVENT,
 ) = range(FIELDS)  # fmt: skip
 
 _COMMA, _NEWLINE = b",\n"
@@ -45,6 +45,8 @@ class Columns:
     total_ms: list[bytes]
     """Milliseconds as text: few rows need them."""
     user: list[bytes]
+    event: list[bytes]
+    """Names of the plan's events, or dashes."""
     client: list[bytes]
     """Url-encoded; after an @ where the name is that of a User-Agent; a dash or nothing where none is told."""
 
@@ -89,6 +91,7 @@ def _cut(data: bytes) -> Columns | None:
         total_ms=total_ms,
         user=flat[USER::FIELDS],
         client=flat[CLIENT::FIELDS],
+        event=flat[EVENT::FIELDS],
     )
 
 

@@ -14,7 +14,7 @@ from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, T
 from crossfade.adapters.collector.lines import Columns
 from crossfade.core.clients.ledger import Calls, Client, Way
 from crossfade.core.clients.sketch import Sketch
-from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Tick, latency_bin
+from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Doing, Tick, latency_bin
 from crossfade.core.outcome import GAVE_UP_MS, Outcome
 from crossfade.core.split import BUCKETS, Version
 from crossfade.ports import Clock
@@ -45,6 +45,8 @@ class _Open:
     """Requests by way, by client as the lines name it."""
     seen: dict[tuple[Version, str], Sketch] = field(default_factory=dict)
     """Different users by version and cohort."""
+    doings: dict[tuple[str, str, str], list[NDArray[np.uint64]]] = field(default_factory=dict)
+    """Users who did what the plan has an event for, as often as they did it, by event, region and cohort."""
     beyond: list[int] = field(default_factory=lambda: [0] * len(Way))
     """Those of clients beyond MAX_CLIENTS."""
 
@@ -145,6 +147,7 @@ class Ticks:
         self._add_answers(batch, bucket)
         self._add_asked(batch)
         self._add_clients(batch)
+        self._add_doings(batch)
         self._add_latencies(batch)
         self._add_hundredths(batch)
         failed = False
@@ -263,6 +266,27 @@ class Ticks:
             if counts is None:
                 counts = tick.beyond
             counts[column] += count
+
+    def _add_doings(self, batch: _Batch) -> None:
+        """Note who did what the plan has an event for; overrides are a choice of their own."""
+        told = batch.columns.event
+        if told.count(b"-") == len(told) or not batch.arms:
+            return
+        names, which = np.unique(np.array(told), return_inverse=True)
+        users = np.array(batch.columns.user)
+        answered = flags(g.answered for g in batch.groups)[batch.group]
+        assigned = flags(not arm.override for arm in batch.arms)[batch.arm]
+        chosen = (names != b"-")[which] & answered & assigned & batch.in_time & (users != b"-")
+        try:
+            hashes = users[chosen].astype(np.int64).view(np.uint64)
+        except (ValueError, OverflowError):
+            return  # a proxy that hashes otherwise
+        keys = self._offsets(batch, chosen) * len(names) + which[chosen]
+        for key in np.unique(keys).tolist():
+            offset, event = divmod(key, len(names))
+            number, arm = divmod(offset, len(batch.arms))
+            place = (names[event].decode("latin-1"), batch.arms[arm].region, batch.arms[arm].cohort)
+            self._tick(self.next + number, sighted=True).doings.setdefault(place, []).append(hashes[keys == key])
 
     def _add_latencies(self, batch: _Batch) -> None:
         """Count the version's own answers by how long their headers took."""
@@ -417,7 +441,14 @@ class Ticks:
                 sources=frozenset({source}) if tick.sighted else frozenset(),
                 users=tick.seen,
                 calls=tick.calls() if self._with_clients else None,
+                doings=tuple(_doing(place, parts) for place, parts in tick.doings.items()),
             )
+
+
+def _doing(place: tuple[str, str, str], parts: Sequence[NDArray[np.uint64]]) -> Doing:
+    event, region, cohort = place
+    users, times = np.unique(np.concatenate(parts), return_counts=True)
+    return Doing(event=event, region=region, cohort=cohort, users=users, times=times)
 
 
 def _cell(cells: dict[Arm, Cell], arm: Arm) -> Cell:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from crossfade.core.brownout import calendar
-from crossfade.core.plan import Api, AssignmentRule, ClientsRule, Key, KeySource, Plan, Unattended
+from crossfade.core.plan import Api, AssignmentRule, ClientsRule, Key, KeySource, Plan, Unattended, UserEvent
 from crossfade.core.split import user_hash
 from crossfade.errors import ProxyRefusedError
 
@@ -51,6 +51,8 @@ BY_ITSELF = "by-itself"
 """The value of `rolled-back` that the proxy set by itself, because nobody looked after it; -1 where it never did."""
 BROWNOUT = "brownout"
 """Backend that answers those whom a brownout meets."""
+BESIDE = "beside"
+"""Backend of V1 for requests that are no part of the migration, and tell what a user does."""
 BROWNOUT_UNTIL = "brownout-until"
 """Plan time at which a brownout ends; 0: none goes on."""
 BROWNOUT_ENDS = "brownout-ends"
@@ -65,6 +67,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _PATH = re.compile(r"(/[A-Za-z0-9_.~:@+=-]+)+")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_METHOD = re.compile(r"[A-Z]{3,10}")
 _SECRET = re.compile(r"[\x21-\x7e]{1,256}")
 
 _PROBLEMS = {
@@ -142,6 +145,7 @@ def render(plan: Plan, *, collector: str, listen: str | None = None, tuning: Tun
             *_frontend(plan, tuning),
             *_brownout(plan),
             *_v1(plan),
+            *_beside(plan),
             *_v2(plan),
             *_fallback(),
         ]
@@ -461,7 +465,8 @@ def _switching_rules(plan: Plan) -> list[str]:
     """Return the rules that choose the backend; no key and a full share only meet where the last rule is needed."""
     gone = "  use_backend v1 if { var(txn.asked) -m found } retired"
     away = [f"  use_backend {BROWNOUT} if {{ var(txn.away) -m bool }}"] if calendar(plan) else []
-    rules = [gone, *away, "  use_backend v2 if below !killed api"]
+    beside = [f"  use_backend {BESIDE} if !api {{ var(txn.event) -m found }} !retired"] if seen_events(plan) else []
+    rules = [gone, *away, *beside, "  use_backend v2 if below !killed api"]
     if not plan.assignment.cohorts or not _everyone_has_a_key(plan):
         rules.append("  use_backend v2 if { var(txn.share) -m int ge 10000 } !killed api")
     return [*rules, "  use_backend v2 if retired api", "  default_backend v1", ""]
@@ -500,6 +505,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         "%[var(txn.override,0),bool]" if plan.override_secret else "0",
         "%[var(txn.asked,-)]",
         "%[var(txn.hash,-)]", region, client, "%tsc", "%rc", "%s", "%[capture.res.hdr(0),url_enc]",
+        "%[var(txn.event,-)]" if seen_events(plan) else "-",
     ]  # fmt: skip
     acls = [
         f"  acl killed str(kill),map_str_int({INT_MAP},1) -m int 1",
@@ -518,6 +524,7 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         *acls,
         "  http-request set-var(txn.start) date(0,us)",
         "  http-request set-var(txn.asked) str(v1) if v1s !others",
+        *_event_rules(seen_events(plan)),
         *_alone_rules(plan.unattended),
         *_brownout_rules(plan),
         *ruled,
@@ -526,6 +533,35 @@ def _frontend(plan: Plan, tuning: Tuning) -> list[str]:
         "  http-response del-header Crossfade-Facts",
         *_switching_rules(plan),
     ]
+
+
+def seen_events(plan: Plan) -> Sequence[UserEvent]:
+    """Return the events of users that requests tell of."""
+    return tuple(event for event in plan.events if event.paths)
+
+
+def _event_rules(events: Sequence[UserEvent]) -> list[str]:
+    """Return the rules that note in txn.event what a request is; of several that fit the first."""
+    rules = []
+    for number, event in enumerate(events):
+        plain = [_path("event path", path) for path in event.paths if "*" not in path]
+        starred = [_starred(path) for path in event.paths if "*" in path]
+        name = f"event{number}"
+        rules += [f"  acl {name} path -m str {' '.join(plain)}"] if plain else []
+        rules += [f"  acl {name} path -m reg {' '.join(starred)}"] if starred else []
+        method = _checked("event method", event.method, _METHOD, "capital letters")
+        told = f"str({_checked('event name', event.name, _NAME, 'letters, digits, . _ -')})"
+        unless = " !{ var(txn.event) -m found }" if number else ""
+        rules.append(f"  http-request set-var(txn.event) {told} if {name} {{ method {method} }}{unless}")
+    return rules
+
+
+def _starred(path: str) -> str:
+    """Return a path with stars as a regular expression."""
+    below = path.endswith("/**")
+    segments = path.removesuffix("/**").split("/")[1:]
+    parts = ["[^/]+" if part == "*" else re.escape(_path("event path", f"/{part}")[1:]) for part in segments]
+    return f"^{''.join(f'/{part}' for part in parts)}{'/.+' if below else ''}$"
 
 
 def _within(name: str, *prefixes: str) -> list[str]:
@@ -628,6 +664,18 @@ def _v1(plan: Plan) -> list[str]:
     lines += [f"  http-after-response {rule}" for rule in _told(plan, condition=" { status 410 } retired")]
     checks = " check inter 1s fall 2 rise 1" if several else ""
     return [*lines, *_servers(api.v1.upstreams, "v1", checks), ""]
+
+
+def _beside(plan: Plan) -> list[str]:
+    """Return the backend of requests beside the API that are events: V1 has them unchanged, and they are reported."""
+    if not seen_events(plan):
+        return []
+    several = len(plan.api.v1.upstreams) > 1
+    servers = [
+        f"  server v1-{number} {_address('upstream', address)}{f' track v1/v1-{number}' if several else ''}"
+        for number, address in enumerate(plan.api.v1.upstreams, start=1)
+    ]
+    return [f"backend {BESIDE}", "  retries 3", *(["  balance roundrobin"] if several else []), *servers, ""]
 
 
 def _v2(plan: Plan) -> list[str]:

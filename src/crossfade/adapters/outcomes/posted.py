@@ -100,7 +100,8 @@ class PostedOutcomes:
         """Number of the last tick that was closed."""
         self._seen: dict[int, Units] = {}
         self._journal_most = JOURNAL_BYTES
-        self.names = tuple(sorted({metric.outcome for metric in plan.metrics if metric.kind is MetricKind.OUTCOME}))
+        posted = (m for m in plan.metrics if m.kind is MetricKind.OUTCOME and m.behaviour is None)
+        self.names = tuple(sorted({metric.outcome for metric in posted}))
         """What may be posted."""
 
     async def start(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from crossfade.core.plan import Limit, Metric, MetricKind, Plan
 from crossfade.core.rollout import Rollout
 from crossfade.core.split import BUCKETS
 from crossfade.core.verdict import Verdict
-from crossfade.core.words import duration, moment, percent, ratio_words
+from crossfade.core.words import difference, duration, moment, percent, ratio_words
 from crossfade.engine.controller import Controller
 from crossfade.ports import StoredEvent
 
@@ -253,14 +252,13 @@ def at_half(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]
         if metric.name not in latest["metrics"]:
             continue
         v1, v2, low, ratio, high = latest["metrics"][metric.name]
-        same = "-" if ratio is None else "not told apart" if (low or 0) <= 1 <= (high or math.inf) else ""
         rows.append(
             {
                 "name": metric.name,
                 "v1": values.value(metric.kind, v1),
                 "v2": values.value(metric.kind, v2),
                 "ratio": "-" if ratio is None else _band(low, ratio, high),
-                "word": same or ("higher" if ratio is not None and ratio > 1 else "lower"),
+                "word": "-" if ratio is None else difference(low, high),
             }
         )
     over = plan.phases[controller.rollout.phase].target > BUCKETS // 2
@@ -322,7 +320,7 @@ def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
     return rows
 
 
-_OF_USERS = (MetricKind.OUTCOME, MetricKind.QUERIED, MetricKind.COMPLAINTS)
+_OF_USERS = (MetricKind.OUTCOME, MetricKind.VALUE, MetricKind.QUERIED, MetricKind.COMPLAINTS)
 
 
 def mismatch(seen: Observation | None) -> str:

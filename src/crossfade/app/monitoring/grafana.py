@@ -18,7 +18,7 @@ SCHEMA_VERSION = 39
 WIDTH = 24
 """Columns of Grafana's grid."""
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
-_COUNTS = (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS)
+_PLAIN = (MetricKind.CRITICAL_ERRORS, MetricKind.COMPLAINTS, MetricKind.VALUE)
 _VERDICTS = ("failed", "can't be seen", "not enough yet", "passed")
 _COLOURS = ("red", "purple", "yellow", "green")
 
@@ -124,7 +124,7 @@ def _metric(rollout: str, metric: Metric) -> Iterator[dict[str, Any]]:
         (highest("metric", "crossfade_metric_limit", **labels), "guardrail"),
         (highest("metric", "crossfade_metric_target", **labels), "target"),
     ]
-    unit = "s" if metric.kind in TIMES else "short" if metric.kind in _COUNTS else "percentunit"
+    unit = "s" if metric.kind in TIMES else "short" if metric.kind in _PLAIN else "percentunit"
     text = metric.guard.text if metric.guard else ""
     yield _graph(metric.name, lines, unit=unit, text=text, size=(12, 7))
     evidence = [

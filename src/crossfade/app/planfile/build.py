@@ -16,6 +16,7 @@ from crossfade.app.planfile.clients import read_clients
 from crossfade.app.planfile.context import Context
 from crossfade.app.planfile.contract import read_contract
 from crossfade.app.planfile.deprecation import check_exemptions, read_deprecation
+from crossfade.app.planfile.events import check_events, check_windows, read_events
 from crossfade.app.planfile.feedback import read_feedback
 from crossfade.app.planfile.fields import Field, Report, Section
 from crossfade.app.planfile.load import read_load
@@ -47,6 +48,7 @@ TOP_KEYS = (
     "rollout",
     "api",
     "assignment",
+    "events",
     "metrics",
     "sources",
     "confidence",
@@ -80,6 +82,8 @@ _ADDED = {
     "rehearsal": Rehearsal(),
     "rehearsal_digest": "",
     "people": 1,
+    "events": (),
+    "behaviour": None,
     "feedback": None,
     "clients": None,
     "notices": (),
@@ -180,7 +184,12 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     sources_field = top.get("sources")
     sources = _read_sources(sources_field, folder)
     named = tuple(name for name, _, _ in sources_field.named("{prometheus: ...}")) if sources_field else ()
-    metrics = read_metrics(metrics_field, named)
+    events_field = top.get("events")
+    events = read_events(events_field)
+    happening = tuple(name for name, _, _ in events_field.named("{search: {get: ...}}")) if events_field else ()
+    metrics = read_metrics(metrics_field, named, happening)
+    if len(metrics) == len(metric_names(metrics_field)):
+        check_events(events_field, events, metrics)
     rule = assignment.rule
     context = Context(
         metrics={metric.name: metric for metric in metrics},
@@ -191,6 +200,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
     )
     phases_field = top.require("phases", "[{name: canary, split: 5%, soak: 1w}]")
     phases = read_phases(phases_field, context)
+    check_windows(metrics_field, metrics, phases)
     _check_population(assignment, context.people)
     confidence = _read_confidence(top.get("confidence"))
     secret = _read_secret(top.get("override secret"), folder, "override-secret", quantities.secret)
@@ -232,6 +242,7 @@ def _read_plan(root: Field, folder: Path) -> Plan | None:
         notices=notices,
         deprecation=deprecation,
         feedback=feedback,
+        events=events,
         clients=clients,
     )
 

@@ -17,6 +17,7 @@ _COMPARABLE = frozenset(
         MetricKind.LATENCY,
         MetricKind.LATENCY_MEAN,
         MetricKind.OUTCOME,
+        MetricKind.VALUE,
         MetricKind.QUERIED,
     }
 )

@@ -158,7 +158,7 @@ def _finding(plan: Plan, phase: Phase, gate: Gate, people: Population, per_user_
     if needed <= expected:
         return None
     cure = next((m for m in MARGINS if m > phase.margin and question.needed(m) <= expected), None)
-    posted = metric.kind is MetricKind.OUTCOME
+    posted = metric.kind in (MetricKind.OUTCOME, MetricKind.VALUE)
     return Finding(
         phase=phase.name,
         gate=gate.text,
@@ -184,7 +184,7 @@ def _question(plan: Plan, phase: Phase, metric: Metric, people: Population, per_
         target=1 - metric.target.value if absence else metric.target.value,
         spotless=metric.kind is MetricKind.AVAILABILITY,
         false_promotion=plan.confidence.false_promotion,
-        per_user_day=1.0 if metric.kind is MetricKind.OUTCOME else per_user_day,
+        per_user_day=1.0 if metric.kind in (MetricKind.OUTCOME, MetricKind.VALUE) else per_user_day,
         ratio=metric.target.value if metric.target.of_v1 else None,
     )
 

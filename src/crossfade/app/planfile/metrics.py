@@ -11,11 +11,30 @@ from crossfade.app.planfile.fields import Field, Section, suggest
 from crossfade.app.planfile.sentences import GuardWords, LimitWords
 from crossfade.app.planfile.source import Entries
 from crossfade.core.feedback import HEARD
-from crossfade.core.plan import Action, Comparison, Guardrail, Limit, Metric, MetricKind, Query
+from crossfade.core.plan import (
+    HOUR,
+    MINUTE,
+    WEEK,
+    Action,
+    Behaviour,
+    Comparison,
+    Counted,
+    Guardrail,
+    Limit,
+    Metric,
+    MetricKind,
+    Query,
+)
 
-METRIC_KEYS = ("fact", "value", "breaker", "timing", "outcome", "prometheus", "baseline", "target", "guard")
+METRIC_KEYS = (
+    *("fact", "value", "breaker", "timing", "outcome", "prometheus"),
+    *("of", "reaches", "sums", "returns within", "within", "up to"),
+    *("baseline", "target", "guard"),
+)
+_BEHAVIOUR_KEYS = ("reaches", "sums", "returns within", "within", "up to")
 QUERY_KEYS = ("bad", "total")
-_SOURCES = ("fact", "breaker", "timing", "outcome", "prometheus")
+WINDOW_MAX_S = 4 * WEEK
+_SOURCES = ("fact", "breaker", "timing", "outcome", "prometheus", "of")
 _BUILT_IN = {
     "failure_rate": MetricKind.FAILURE_RATE,
     "critical_errors": MetricKind.CRITICAL_ERRORS,
@@ -24,6 +43,7 @@ _BUILT_IN = {
 }
 _USUALLY_POSTED = frozenset({"conversion", "satisfaction", "unhappy"})
 _READ = {MetricKind.COMPLAINTS: "is counted from feedback"}
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _LATENCY = re.compile(r"latency_p([0-9]{2,3})")
 _EXAMPLE = "failure_rate: {target: <= 0.5%}"
 _LESS = frozenset({Comparison.LT, Comparison.LE})
@@ -54,6 +74,7 @@ UNITS = {
     MetricKind.RATIO: Unit(read=quantities.share, example="80%", good=None),
     MetricKind.LATENCY_MEAN: _TIME,
     MetricKind.OUTCOME: Unit(read=quantities.share, example="90%", good=None),
+    MetricKind.VALUE: Unit(read=quantities.count, example="40", good=None),
     MetricKind.QUERIED: _SHARE_LOW,
 }
 _RELATIVE = frozenset(
@@ -62,6 +83,7 @@ _RELATIVE = frozenset(
         MetricKind.LATENCY_MEAN,
         MetricKind.RATIO,
         MetricKind.OUTCOME,
+        MetricKind.VALUE,
         MetricKind.QUERIED,
     }
 )
@@ -75,15 +97,16 @@ _NO_ROLLBACK = {
 }
 
 
-def read_metrics(field: Field | None, sources: Collection[str]) -> tuple[Metric, ...]:
+def read_metrics(field: Field | None, sources: Collection[str], events: Collection[str] = ()) -> tuple[Metric, ...]:
     """Return the metrics of the plan, those with mistakes left out, in the order written.
 
-    `sources` are the names in the plan's section of sources, those with mistakes included.
+    `sources` and `events` are the names in the plan's sections, those with mistakes included.
     """
     found: list[Metric] = []
     for name, key, value in field.named(_EXAMPLE) if field else ():
         before = len(value.report.problems)
-        metric = _read_metric(name, key, value, sources) if key.parse(quantities.metric_name) is not None else None
+        good = key.parse(quantities.metric_name) is not None
+        metric = _read_metric(name, key, value, sources, events) if good else None
         if metric is None or len(value.report.problems) != before:
             continue
         if any(other.outcome == metric.outcome and other.kind is not metric.kind for other in found if other.outcome):
@@ -103,6 +126,8 @@ def read_limit(kind: MetricKind, words: LimitWords) -> Limit:
     unit = UNITS[kind]
     if words.multiple is not None:
         return _of_v1(kind, words.comparison, words.multiple)
+    if kind is MetricKind.VALUE:
+        raise ValueError('a value is only compared with V1\'s; write such as "< 95% of v1"')
     try:
         return Limit(comparison=words.comparison, value=unit.read(words.quantity))
     except ValueError as error:
@@ -135,12 +160,15 @@ def article(kind: MetricKind) -> str:
         MetricKind.TIMING: "a timing",
         MetricKind.RATIO: "a ratio",
         MetricKind.LATENCY_MEAN: "a mean",
-        MetricKind.OUTCOME: "a posted outcome",
+        MetricKind.OUTCOME: "an outcome",
+        MetricKind.VALUE: "a value",
         MetricKind.QUERIED: "a query's count",
     }[kind]
 
 
-def _read_metric(name: str, key: Field, value: Field, sources: Collection[str]) -> Metric | None:
+def _read_metric(
+    name: str, key: Field, value: Field, sources: Collection[str], events: Collection[str]
+) -> Metric | None:
     section = value.section(METRIC_KEYS, "{target: ..., guard: ...}")
     if section is None:
         return None
@@ -150,6 +178,9 @@ def _read_metric(name: str, key: Field, value: Field, sources: Collection[str]) 
     query = _read_query(section.values["prometheus"], sources) if kind is MetricKind.QUERIED else None
     if kind is MetricKind.QUERIED and query is None:
         return None
+    behaviour = _read_behaviour(section, events) if section.get("of") else None
+    if section.get("of") and behaviour is None:
+        return None
     baseline = section.get("baseline")
     metric = Metric(
         name=name,
@@ -157,7 +188,8 @@ def _read_metric(name: str, key: Field, value: Field, sources: Collection[str]) 
         fact=_fact(kind, section),
         fact_value=section.parse("value", quantities.fact_value, ""),
         quantile=quantile_of(name) if kind is MetricKind.LATENCY else None,
-        outcome=name if query else _outcome(kind, section),
+        outcome=name if query or behaviour else _outcome(kind, section),
+        behaviour=behaviour,
         query=query,
         baseline=baseline.parse(UNITS[kind].read) if baseline else None,
         target=section.parse("target", lambda text: _target(kind, text), None),
@@ -186,14 +218,20 @@ def _kind(name: str, key: Field, section: Section) -> MetricKind | None:
     if "value" in section.values and given != ["fact"]:
         section.values["value"].problem("a value belongs to a fact; write {fact: cache, value: hit}")
         return None
+    if "of" not in given and (extra := next((word for word in _BEHAVIOUR_KEYS if word in section.values), None)):
+        section.values[extra].problem("is about what users do; write {of: search, reaches: book}")
+        return None
     if by_name:
         return by_name
+    if given == ["of"]:
+        return MetricKind.VALUE if "sums" in section.values else MetricKind.OUTCOME
     if not given:
         near = suggest(name, [*_BUILT_IN, "latency_p95"])
         hint = near if "did you mean" in near else ""
         if name in _USUALLY_POSTED:
             hint = f"; what is posted for users is written {{outcome: {name}}}"
-        key.problem(f"has no source; write {{fact: ...}}, {{breaker: ...}}, {{timing: ...}} or {{outcome: ...}}{hint}")
+        ways = "{fact: ...}, {breaker: ...}, {timing: ...}, {outcome: ...} or {of: ...}"
+        key.problem(f"has no source; write {ways}{hint}")
         return None
     kinds = {
         "breaker": MetricKind.BREAKER,
@@ -213,6 +251,57 @@ def _outcome(kind: MetricKind, section: Section) -> str:
     return section.values["outcome"].parse(quantities.outcome_name) or ""
 
 
+def _read_behaviour(section: Section, events: Collection[str]) -> Behaviour | None:
+    """Return what is counted of users; None, with problems noted, where that can't be."""
+    before = len(section.field.report.problems)
+    ways = [way for way in ("reaches", "sums", "returns within") if section.get(way)]
+    if len(ways) != 1:
+        section.field.problem(
+            f"says {len(ways)} ways to count; write one of {{of: search, reaches: book}}, "
+            "{of: search, sums: book, up to: 500}, {of: search, returns within: 7d}"
+        )
+        return None
+    of = _event(section.values["of"], events)
+    sums, returns = ways == ["sums"], ways == ["returns within"]
+    event = of if returns else _event(section.values[ways[0]], events)
+    if not returns and of and of == event:
+        section.values[ways[0]].problem(f"{event} is what begins the window; write what is done in it")
+    if returns and "within" in section.values:
+        section.values["within"].problem("is said already, by `returns within`; remove it")
+    for word, fits in (("up to", sums), ("baseline", not sums)):
+        if word in section.values and not fits:
+            section.values[word].problem(f"does not belong to {ways[0]}; remove it")
+    most = section.require("up to", "500") if sums else None
+    within = section.parse("returns within" if returns else "within", _window, 0.0)
+    up_to = most.parse(_most) if most else None
+    if len(section.field.report.problems) != before or not of or not event:
+        return None
+    counted = Counted.SUMS if sums else Counted.RETURNS if returns else Counted.REACHES
+    return Behaviour(of=of, counted=counted, event=event, within_s=within or HOUR, most=up_to or 1.0)
+
+
+def _event(field: Field, events: Collection[str]) -> str | None:
+    name = field.parse(quantities.event_name)
+    if name is not None and name not in events:
+        known = suggest(name, events) if events else f"; write `events: {{{name}: {{get: /...}}}}`"
+        field.problem(f"{name!r} is no event of the plan{known}")
+        return None
+    return name
+
+
+def _window(text: str) -> float:
+    seconds = quantities.positive_duration(text)
+    if not MINUTE <= seconds <= WINDOW_MAX_S:
+        raise ValueError(f"{text} is no time to wait for users; write 1m to 28d, such as 1h")
+    return seconds
+
+
+def _most(text: str) -> float:
+    if not _AMOUNT.fullmatch(text) or not float(text):
+        raise ValueError(f"{text!r} is no amount; write the most that a user's window counts, such as 500")
+    return float(text)
+
+
 def _read_query(field: Field, sources: Collection[str]) -> Query | None:
     """Return what a Prometheus is asked for; None, with problems noted, where it can't be asked."""
     section = field.section(QUERY_KEYS, "{bad: ..., total: ...}")
@@ -228,7 +317,7 @@ def _read_query(field: Field, sources: Collection[str]) -> Query | None:
 
 
 def _fact(kind: MetricKind, section: Section) -> str:
-    if kind in (MetricKind.OUTCOME, MetricKind.QUERIED, MetricKind.COMPLAINTS):
+    if kind in (MetricKind.OUTCOME, MetricKind.VALUE, MetricKind.QUERIED, MetricKind.COMPLAINTS):
         return ""
     source = next((section.values[source] for source in _SOURCES if source in section.values), None)
     fact = (source.parse(quantities.fact_name) if source else None) or ""

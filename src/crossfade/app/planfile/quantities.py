@@ -241,6 +241,7 @@ fact_name = named("fact", r"[a-z][a-z0-9_.-]{0,63}", "flights")
 fact_value = named("fact's value", r"[A-Za-z0-9_.:/-]{1,64}", "hit")
 
 
+event_name = named("user event", r"[a-z][a-z0-9_]{0,31}", "search")
 outcome_name = named("posted outcome", r"[a-z][a-z0-9_.-]{0,63}", "conversion")
 
 

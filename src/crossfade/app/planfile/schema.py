@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossfade.app.planfile.deprecation import BROWNOUTS_MAX
+from crossfade.app.planfile.events import EVENT_KEYS
 from crossfade.app.planfile.notices import NOTICE_FORMS, RULES_MAX, VARIABLE
 from crossfade.app.planfile.owners import STEPS
 from crossfade.app.planfile.sentences import GATE_FORMS, GUARD_FORMS
@@ -37,6 +38,7 @@ def json_schema() -> dict[str, Any]:
                 "rollout": _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "Name of the rollout; seeds the bucket hash."),
                 "api": _api(),
                 "assignment": _assignment(),
+                "events": _events(),
                 "metrics": _metrics(),
                 "sources": _sources(),
                 "confidence": _confidence(),
@@ -98,6 +100,7 @@ def _metrics() -> dict[str, Any]:
     worse = r"( and worse than [vV]1| of [vV]1| times [vV]1)?"
     arrow = r" ?(->|→) ?"
     limit = rf"(<=|>=|≤|≥|<|>) ?{_QUANTITY}"
+    event = _text(r"[a-z][a-z0-9_]{0,31}", "Name of an event of the plan.")
     guard = rf"monitor|open ?> ?{_TIME}{arrow}{_ACTION}|{limit}{worse}{arrow}{_ACTION}"
     metric = _object(
         {
@@ -107,6 +110,12 @@ def _metrics() -> dict[str, Any]:
             "timing": fact,
             "outcome": _text(r"[a-z][a-z0-9_.-]{0,63}", "Name of an outcome that is posted for users."),
             "prometheus": _object({"bad": _query("bad ones"), "total": _query("all of them")}, ["bad", "total"]),
+            "of": event,
+            "reaches": event,
+            "sums": event,
+            "returns within": _text(_TIME, "Who does it again on a later day within this time: 1m to 28d."),
+            "within": _text(_TIME, "How long a user's window lasts: 1m to 28d; default 1h."),
+            "up to": _scalar("What a window adds up to beyond this counts as this."),
             "baseline": value,
             "target": target,
             "guard": _text(guard, "Condition watched all the time, and what it does.", GUARD_FORMS),
@@ -117,6 +126,18 @@ def _metrics() -> dict[str, Any]:
         "type": "object",
         "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$"},
         "additionalProperties": metric,
+    }
+
+
+def _events() -> dict[str, Any]:
+    path = _text(r"((/([A-Za-z0-9_.~:@+=-]+|\*))+)?(/\*\*)?", "Path as clients write it: /trips/*/book, /bookings/**.")
+    paths = {"oneOf": [path, {"type": "array", "minItems": 1, "items": path}]}
+    seen = _object(dict.fromkeys(EVENT_KEYS, paths), []) | {"minProperties": 1, "maxProperties": 1}
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,31}$"},
+        "additionalProperties": {"oneOf": [{"const": "posted", "description": "Programs tell of it."}, seen]},
     }
 
 

@@ -14,9 +14,11 @@ from crossfade.core.deprecation import v1_headers
 from crossfade.core.mirror.rules import Mirror
 from crossfade.core.places import masked
 from crossfade.core.plan import (
+    Behaviour,
     Brownout,
     Comparison,
     ContractDocuments,
+    Counted,
     Deprecation,
     DrillStep,
     Kept,
@@ -50,6 +52,7 @@ def summarise(plan: Plan, requests_per_user_per_day: float = 10.0, *, now: float
         _table(("phase", "V2's share", "users on V2", "soak", "margin"), [_phase(p, people) for p in plan.phases]),
         _gates(plan),
         _table(("metric", "from", "baseline", "target", "guard"), [_metric(metric) for metric in plan.metrics]),
+        *([_events(plan)] if plan.events else []),
         _errors(plan),
         *([_sources(plan)] if plan.sources else []),
         *([_notices(plan)] if plan.notices else []),
@@ -136,11 +139,30 @@ def _source(metric: Metric) -> str:
         return f"fact {metric.fact}={metric.fact_value}"
     if metric.kind is MetricKind.COMPLAINTS:
         return "feedback"
+    if metric.behaviour is not None:
+        return _behaviour(metric.behaviour)
     if metric.kind is MetricKind.OUTCOME:
         return f"posted {metric.outcome}"
     if metric.query is not None:
         return metric.query.source
     return f"fact {metric.fact}" if metric.fact else "proxy"
+
+
+def _behaviour(rule: Behaviour) -> str:
+    match rule.counted:
+        case Counted.RETURNS:
+            return f"{rule.of}, again within {duration(rule.within_s)}"
+        case Counted.SUMS:
+            return f"{rule.of}, sum of {rule.event}"
+        case Counted.REACHES:
+            return f"{rule.of}, {rule.event} within {duration(rule.within_s)}"
+
+
+def _events(plan: Plan) -> str:
+    width = max(len(event.name) for event in plan.events)
+    seen = {event.name: f"{event.method} {', '.join(event.paths)}" for event in plan.events if event.paths}
+    lines = [_fold(f"  {e.name:{width}}  {seen.get(e.name, 'posted')}", " " * (width + 4)) for e in plan.events]
+    return "\n".join(["what users do, in requests that are answered with 2xx or 3xx, or as posted", *lines])
 
 
 def _limit(kind: MetricKind, limit: Limit) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Request, Response
 
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app import views
 from crossfade.app.meters import Meters
 from crossfade.app.notices import Outbox
@@ -50,6 +50,7 @@ class Carried:
     clock: Clock
     """Plan time."""
     outcomes: PostedOutcomes
+    behaviour: UserBehaviour
     feed: Feed = field(default_factory=Feed)
     trend: Trend = field(default_factory=Trend)
     meters: Meters = field(default_factory=Meters)

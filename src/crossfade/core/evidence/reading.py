@@ -343,7 +343,7 @@ def _shown(look: _Look, metric: Metric, tally: Tally) -> tuple[float | None, flo
     absent = metric.kind is not MetricKind.FAILURE_RATE and counts_absence(metric)
 
     def value(bad: float, n: float) -> float | None:
-        return None if n <= 0 else 1 - bad / n if absent else bad / n
+        return None if n <= 0 else metric.most * (1 - bad / n if absent else bad / n)
 
     return value(tally.k1, tally.n1), value(tally.k2, tally.n2)
 
@@ -565,15 +565,17 @@ def _rate_sentence(
     if two is None:
         return "; ".join(part for part in (f"{metric.name}: nothing told yet", why) if part)
     timed = metric.kind is MetricKind.LATENCY_MEAN
-    say = _milliseconds if timed else _percent
+    say = _milliseconds if timed else _amount if metric.kind is MetricKind.VALUE else _percent
+    amounts = timed or metric.kind is MetricKind.VALUE
     against = "" if one is None else f" against V1 {say(one)}"
     band = "" if ratio is None else f" ({_ratio_words(ratio)})"
     absent = metric.kind is not MetricKind.FAILURE_RATE and counts_absence(metric)
     low, high = (1 - bounds[1], 1 - bounds[0]) if absent else bounds
     count, of = (tally.n2 - tally.k2 if absent else tally.k2), tally.n2
+    counted = "" if amounts else f"{count:,.0f} of "
     parts = [
-        f"{metric.name}: V2 {say(two)}{against}{band}, {'' if timed else f'{count:,.0f} of '}{of:,.0f} {_noun(metric)}",
-        "" if timed else f"V2 between {_percent(low)} and {_percent(high)}",
+        f"{metric.name}: V2 {say(two)}{against}{band}, {counted}{of:,.0f} {_noun(metric)}",
+        "" if timed else f"V2 between {say(metric.most * low)} and {say(metric.most * high)}",
         _limit_words(metric),
         _harm_words(look, guard),
         _where(look, metric, guard),
@@ -616,8 +618,8 @@ def _noun(metric: Metric) -> str:
     match metric.kind:
         case MetricKind.FAILURE_RATE:
             return "requests"
-        case MetricKind.OUTCOME:
-            return "posted"
+        case MetricKind.OUTCOME | MetricKind.VALUE:
+            return "posted" if metric.behaviour is None else "users' windows"
         case MetricKind.QUERIED:
             return "counted"
         case _:
@@ -661,6 +663,10 @@ def _percent(fraction: float) -> str:
     digits = 2 if percent >= 0.1 else 3
     text = f"{percent:.{digits}f}".rstrip("0").rstrip(".")
     return f"{text} %"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.2f}"
 
 
 def _ms(value: float) -> str:

@@ -45,13 +45,14 @@ BINARY = (
     MetricKind.LATENCY,
     MetricKind.LATENCY_MEAN,
     MetricKind.OUTCOME,
+    MetricKind.VALUE,
     MetricKind.QUERIED,
 )
 BREAKER_BLOCK_S = 300.0
 """A breaker's share of time open is counted in blocks: a tick is its part of one."""
 PLAIN = (MetricKind.CRITICAL_ERRORS, MetricKind.TIMING, MetricKind.COMPLAINTS)
 """Kinds that are summed, and not compared."""
-SPARSE = (MetricKind.OUTCOME, MetricKind.QUERIED)
+SPARSE = (MetricKind.OUTCOME, MetricKind.VALUE, MetricKind.QUERIED)
 """Kinds whose counts don't come with the requests."""
 
 
@@ -448,6 +449,7 @@ _KIND_WEIGHT = {
     MetricKind.LATENCY: 0.20,
     MetricKind.RATIO: 0.15,
     MetricKind.OUTCOME: 0.15,
+    MetricKind.VALUE: 0.15,
 }
 
 

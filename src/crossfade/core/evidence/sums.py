@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crossfade.core.clients.ledger import Calls
 from crossfade.core.clients.sketch import Sketch
@@ -102,6 +105,20 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """Users of a region and cohort who did one thing in a tick, in requests that were answered with 2xx or 3xx."""
+
+    event: str
+    """As the plan calls it."""
+    region: str
+    cohort: str
+    users: NDArray[np.uint64]
+    """The bits of `split.user_hash`, each once, in order."""
+    times: NDArray[np.int64]
+    """How often, by user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """The sums of one interval [start, start + length) of plan time, in seconds."""
 
@@ -122,6 +139,9 @@ class Tick:
     """Requests by client, for the ledger, which is kept instead of them; None where nobody counted."""
     users: Mapping[tuple[Version, str], Sketch] = field(default_factory=dict, compare=False)
     """Different users by version and cohort, overrides left out; not kept."""
+
+    doings: Sequence[Doing] = field(default=(), compare=False)
+    """What users did; not kept."""
 
     def total(self, version: Version) -> Cell:
         """Return the sum over all arms of a version, overrides included."""
@@ -176,4 +196,5 @@ def merge_ticks(one: Tick, other: Tick) -> Tick:
         unanswered={**one.unanswered, **other.unanswered},
         calls=other.calls if one.calls is None else one.calls if other.calls is None else one.calls.plus(other.calls),
         users=_merged(one.users, other.users),
+        doings=(*one.doings, *other.doings),
     )

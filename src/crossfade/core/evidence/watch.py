@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from crossfade.core.behaviour import GRACE_S
 from crossfade.core.evidence import adoption, load
 from crossfade.core.evidence.adoption import Adoption
 from crossfade.core.evidence.load import Load
@@ -441,21 +442,30 @@ def _outcomes(plan: Plan, watch: Watch, phase: int) -> list[Blindness]:
         if not untold or (metric.outcome in found and not matters):
             continue
         since, version = min(untold)
-        who = f"{metric.query.source} gave no {metric.name}" if metric.query else f"nobody posted {metric.outcome}"
         why = f": {known.reason}" if known.reason else ""
-        reason = f"{who} for {version}'s users for {duration(now - since)}{why}"
+        reason = f"{_untold(metric)} for {version}'s users for {duration(now - since)}{why}"
         found[metric.outcome] = Blindness(what=f"outcome {metric.outcome}", since=since, reason=reason, matters=matters)
     return [found[name] for name in sorted(found)]
+
+
+def _untold(metric: Metric) -> str:
+    if metric.query is not None:
+        return f"{metric.query.source} gave no {metric.name}"
+    if metric.behaviour is not None:
+        return f"nothing was told of {metric.name}, and so of no {metric.behaviour.of},"
+    return f"nobody posted {metric.outcome}"
 
 
 def outcome_patience_s(plan: Plan, metric: Metric, phase: int) -> float:
     """Return how long an outcome may stay untold: three intervals of its source; a posted one a quarter of the soak.
 
-    That is a day at most, so that nobody is called blind in a quiet night.
+    That is a day at most, so that nobody is called blind in a quiet night. What users do is told when their windows are
+    over.
     """
     if metric.query is not None:
         return MISSED_INTERVALS * plan.source(metric.query.source).every_s
-    return min(DAY, max(plan.phases[phase].soak_s / 4, LATE_TICKS * USUAL_TICK_S))
+    window_s = 0.0 if metric.behaviour is None else metric.behaviour.within_s + GRACE_S
+    return window_s + min(DAY, max(plan.phases[phase].soak_s / 4, LATE_TICKS * USUAL_TICK_S))
 
 
 def _compares(metric: Metric) -> bool:

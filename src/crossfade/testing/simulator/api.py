@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.types import ASGIApp, Message
 
-from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app.api import make_api
 from crossfade.app.web.access import Access
 from crossfade.app.web.served import Carried, Served
@@ -97,6 +97,7 @@ def served_by(process: Process) -> Served:
         telemetry=process.telemetry,
         clock=process.clock,
         outcomes=PostedOutcomes(world.plan, Path("nowhere"), key=b"", tick_s=1.0),
+        behaviour=UserBehaviour(world.plan, Path("nowhere"), key=b""),
     )
     return Served(
         rollouts={world.plan.name: carried},
