@@ -37,6 +37,7 @@ from crossfade.app.doctor import command, kept, machine, run, running
 from crossfade.app.doctor.finding import Check, Finding, Installation, Subject, ok
 from crossfade.app.settings import Settings
 from crossfade.core.access import Role, Token
+from crossfade.core.plan import ClientsRule, Kept, OwnerNotices
 from crossfade.errors import ProxyRefusedError
 from crossfade.ports import Lease, StoredEvent
 
@@ -208,6 +209,17 @@ def test_a_secret_of_a_notice_that_is_not_there(installed: Installed, desk: Desk
     plan = desk.load(PLAN + "notify:\n  - {name: team, on: [rollback], apprise: {env: NO_SUCH_VARIABLE}}\n")
     found = one(kept.notices(replace(installed.subject, plan=plan)))
     assert found.startswith("WARN rule team: the variable NO_SUCH_VARIABLE is not set")
+
+
+def test_a_mail_server_for_owners_that_is_not_named(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = installed.subject.plan
+    assert plan is not None
+    monkeypatch.delenv("CROSSFADE_TEST_MAIL", raising=False)
+    owners = OwnerNotices(templates={}, sender="a@x.example", mail=Kept(variable="CROSSFADE_TEST_MAIL"))
+    subject = replace(installed.subject, plan=replace(plan, notices=(), clients=ClientsRule(notices=owners)))
+    assert one(kept.notices(subject)).startswith("WARN owners of clients: the variable CROSSFADE_TEST_MAIL is not set")
+    monkeypatch.setenv("CROSSFADE_TEST_MAIL", "smtp://127.0.0.1:25")
+    assert not told(kept.notices(subject))
 
 
 def test_servers_that_take_no_connection(installed: Installed) -> None:

@@ -24,11 +24,12 @@ from tests.app.serving import PLAN as SHIPPED
 from crossfade.app.cli import main
 from crossfade.app.monitoring.alerts import alerts_of
 from crossfade.app.monitoring.grafana import WIDTH, dashboard_of
-from crossfade.core.plan import Action, Guardrail, Kept, NoticeKind, NoticeRule, Plan
+from crossfade.core.plan import Action, ClientsRule, Guardrail, Kept, NoticeKind, NoticeRule, OwnerNotices, Plan
 
 PLANS = Path(__file__).parents[2] / "plans"
 PAGER = NoticeRule(name="pager", on={NoticeKind.ROLLBACK: 0.0}, webhook=Kept(text="https://example.org"))
-PLAN = replace(SHIPPED, notices=(PAGER,))
+OWNERS = OwnerNotices(templates={}, sender="api-team@example.org", mail=Kept(variable="CROSSFADE_TEST_MAIL"))
+PLAN = replace(SHIPPED, notices=(PAGER,), clients=ClientsRule(notices=OWNERS))
 GRAPHS = ("stat", "timeseries", "state-timeline")
 
 

@@ -7,10 +7,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import aiohttp
 import pytest
 from tests.adapters.postbox import Postbox, postbox
 from tests.adapters.receiver import receiving
+from tests.app.serving import TOKEN, served_with, serving
 from tests.core.test_client_owners import DEPRECATION, TEMPLATES
 
 from crossfade.adapters.notify import Allowed
@@ -55,11 +58,12 @@ class Ways:
     taken: list[OwnerNotice] = field(default_factory=list)
     asked: int = 0
     answer: Callable[[OwnerNotice], str | Exception] = lambda _: "250 OK"
+    to_none: str = "a@nowhere.example"
     most: int = 100
     """Taken before they hang."""
 
     def to(self, contact: str) -> OwnerNotifier | None:
-        return None if contact == "a@nowhere.example" else self
+        return None if contact == self.to_none else self
 
     async def send_to_owner(self, notice: OwnerNotice) -> str:
         self.asked += 1
@@ -242,6 +246,47 @@ async def test_who_no_longer_leads_tells_nobody(stage: Stage) -> None:
     async with stage.telling(controller, ways):
         await asyncio.sleep(0.1)
     assert not ways.asked
+
+
+async def test_readyz_and_metrics_say_who_is_not_told_and_it_stays_ready(stage: Stage, tmp_path: Path) -> None:
+    ways, controller = Ways(), await stage.controller("acme", "gone", "mail")
+    await controller.tick()
+    contacts = registered(acme="a@x.example", gone="g@x.example", mail="m@nowhere.example")
+    await stage.store.save_register(PLAN.name, contacts)
+    away = NotTakenError("450 later", 60.0)
+    ways.answer = lambda notice: NoticeRefusedError("550 nobody") if notice.contact == "g@x.example" else away
+    ways.to_none = "m@nowhere.example"
+    async with stage.telling(controller, ways) as outbox:
+        served = served_with(controller, stage.store, FakeTelemetry(), stage.clock, tmp_path, plan=TELLING)
+        (carried,) = served.rollouts.values()
+        served = replace(served, rollouts={TELLING.name: replace(carried, owners=outbox)})
+        async with serving(served) as url, aiohttp.ClientSession() as session:
+
+            async def ready() -> dict[str, str]:
+                async with session.get(f"{url}/readyz") as answer:
+                    assert answer.status == 200
+                    told: dict[str, str] = await answer.json()
+                    return told
+
+            async def metric(name: str) -> float:
+                async with session.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+                    text = await answer.text()
+                key = f'crossfade_owner_notices_{name}{{rollout="{TELLING.name}",step="prepared"}} '
+                (line,) = [line for line in text.splitlines() if line.startswith(key)]
+                return float(line.removeprefix(key))
+
+            await until(lambda: ways.asked == 2 and told_of(controller) == 1)
+            stage.clock.move(30.0)
+            said = "owners of clients: 2 waiting, 1 given up; a…@x.example: 450 later"
+            assert await ready() == {"status": "ready", "notices": said}
+            names = ("sent_total", "failed_total", "given_up_total", "waiting", "undelivered_seconds")
+            assert [await metric(name) for name in names] == [0, 2, 1, 2, 30]
+            ways.to_none, ways.answer = "", lambda _: "250 OK"
+            stage.clock.move(60.0)
+            await until(lambda: told_of(controller) == 3)
+            await until(lambda: not outbox.telling.waiting)
+            assert [await metric(name) for name in names] == [2, 2, 1, 0, 0]
+            assert (await ready())["notices"] == "owners of clients: 0 waiting, 1 given up; g…@x.example: 550 nobody"
 
 
 def test_the_assignment_is_one_that_names_clients() -> None:

@@ -96,6 +96,8 @@ def _add_health(app: FastAPI, served: Served) -> None:
                 meters=c.meters,
                 now=c.clock.now(),
                 tellings=c.outbox.tellings if c.outbox else (),
+                owners=c.owners.telling if c.owners else None,
+                monotonic=c.clock.monotonic(),
             )
             for c in served.rollouts.values()
         ]
@@ -114,10 +116,12 @@ def _hindrances(carried: Carried) -> list[str]:
 
 
 def _untold(carried: Carried) -> list[str]:
-    """Return which rules' latest notices were not taken, and why; a rollout goes on without."""
+    """Return which rules' latest notices were not taken, and what owners were not told; a rollout goes on without."""
     tellings = carried.outbox.tellings if carried.outbox is not None else ()
-    return [
+    untold = [
         f"rule {t.rule.name}: {len(t.logbook.waiting)} waiting, {t.given_up} given up; {t.trouble}"
         for t in tellings
         if t.trouble
     ]
+    owners = carried.owners.telling.trouble if carried.owners is not None else ""
+    return [*untold, owners] if owners else untold

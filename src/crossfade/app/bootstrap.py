@@ -299,7 +299,8 @@ def _assemble(
         keep_s=settings.keep_days * DAY,
     )
     outbox = _outbox(controller, store, clock, settings, url)
-    tellers: Sequence[Outbox | OwnerOutbox] = [outbox, *_owner_outbox(controller, store, clock, settings)]
+    owners = _owner_outbox(controller, store, clock, settings)
+    tellers: Sequence[Outbox | OwnerOutbox] = [outbox] if owners is None else [outbox, owners]
     leadership.beside = partial(_all, [teller.run for teller in tellers])
     carried = Carried(
         controller=controller,
@@ -312,6 +313,7 @@ def _assemble(
         trend=Trend(folder / TREND_FILE),
         meters=meters,
         outbox=outbox,
+        owners=owners,
     )
     return _App(plan, path, folder, switch, store, clock, leadership, carried, opening, tellers)
 
@@ -330,12 +332,12 @@ def _outbox(controller: Controller, store: SqlStore, clock: SystemClock, setting
 
 def _owner_outbox(
     controller: Controller, store: SqlStore, clock: SystemClock, settings: Settings
-) -> Sequence[OwnerOutbox]:
+) -> OwnerOutbox | None:
     rule = controller.plan.owner_notices
     if rule is None:
-        return ()
+        return None
     ways = Ways(rule, allowed_by(settings.allow_private_webhooks), SystemClock().now)
-    return (OwnerOutbox(controller, store, clock, ways, jitter=chance),)
+    return OwnerOutbox(controller, store, clock, ways, jitter=chance)
 
 
 async def _all(lives: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crossfade.adapters.notify import Allowed, Mail, Webhook
@@ -63,13 +64,55 @@ class Ways:
             await self._mail.close()
 
 
-@dataclass(slots=True)
-class _Trouble:
-    """A notice that could not be handed over yet."""
+_NO_SERVER = "`clients: notices:` names no server that takes mail"
 
-    attempts: int
-    again_at: float
-    """Real seconds, of the clock that never steps."""
+
+@dataclass(slots=True)
+class Waiting:
+    """A notice that is due and that its owner has not had."""
+
+    step: OwnerStep
+    since: float
+    """When it was found due here; this and `again_at` are real seconds of the clock that never steps."""
+    attempts: int = 0
+    again_at: float = 0.0
+    trouble: str = ""
+    """Why it can't be delivered; empty while it was not tried in vain."""
+
+
+@dataclass(slots=True)
+class OwnerTelling:
+    """How telling the owners of one rollout's clients goes, since this process began."""
+
+    steps: tuple[OwnerStep, ...]
+    """Those that the plan tells."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    """By the notice's id."""
+    sent: Counter[OwnerStep] = field(default_factory=Counter)
+    failed: Counter[OwnerStep] = field(default_factory=Counter)
+    """Attempts that were in vain."""
+    given_up: Counter[OwnerStep] = field(default_factory=Counter)
+    lost: str = ""
+    """Whom the last that was given up was for, and why."""
+
+    def due(self, notices: Sequence[OwnerNotice], now: float) -> None:
+        """Take what is due, `now` being real seconds of the clock that never steps."""
+        new = {one.id: Waiting(one.occasion.step, now) for one in notices}
+        self.waiting = {id_: self.waiting.get(id_, waiting) for id_, waiting in new.items()}
+
+    def oldest_s(self, step: OwnerStep, now: float) -> float:
+        """Return for how many real seconds the longest that can't be delivered has been due; 0 where all can."""
+        return max((now - one.since for one in self.waiting.values() if one.step is step and one.trouble), default=0.0)
+
+    @property
+    def trouble(self) -> str:
+        """Return what owners were not told, and why; empty where they all were."""
+        stuck = [one for one in self.waiting.values() if one.trouble]
+        given_up = self.given_up.total()
+        if not stuck and not given_up:
+            return ""
+        why = max(stuck, key=lambda one: one.attempts).trouble if stuck else self.lost
+        return f"owners of clients: {len(stuck)} waiting, {given_up} given up; {why}"
 
 
 class OwnerOutbox:
@@ -81,13 +124,20 @@ class OwnerOutbox:
         """`jitter` returns a random number from 0 to 1: it spreads attempts."""
         self._controller, self._store, self._clock, self._ways, self._jitter = controller, store, clock, ways, jitter
         self._told: set[str] = set()
-        self._trouble: dict[str, _Trouble] = {}
+        rule = controller.plan.owner_notices
+        self.telling = OwnerTelling(() if rule is None else tuple(rule.templates))
         self._warned: object = None
         """What was said last of clients whose owners can't be told."""
         controller.listen(self._hear)
 
     async def run(self) -> None:
         """Tell until cancelled."""
+        try:
+            await self._keep_telling()
+        finally:
+            self.telling.waiting = {}  # who leads next has them
+
+    async def _keep_telling(self) -> None:
         loaded = False
         while True:
             try:
@@ -113,17 +163,18 @@ class OwnerOutbox:
         async with asyncio.timeout(STORE_S):
             history = await self._store.events(self._controller.plan.name)
         self._told = told_in((*history, *self._controller.unwritten))
-        self._trouble = {}
 
     async def _look(self) -> None:
         controller, now = self._controller, self._clock.now()
         plan, rollout, ledger = controller.plan, controller.rollout, controller.ledger
         if ledger is None or not self._leads() or not owners.occasions(plan, rollout, now):
+            self.telling.waiting = {}
             return
         async with asyncio.timeout(STORE_S):
             register = await self._store.register(plan.name)
         known = Known(ledger=ledger, register=register, told=self._told)
         due = owners.due(plan, rollout, known, now)
+        self.telling.due(due, self._clock.monotonic())
         self._warn(owners.unowned(known), [one for one in due if self._ways.to(one.contact) is None])
         few = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._tell(one, few) for one in due))
@@ -143,25 +194,36 @@ class OwnerOutbox:
             log.warning("%s: %d clients still ask for V1 and nobody is told, for the register has no contact: %s",
                         name, len(unowned), _named(unowned))  # fmt: skip
         if unreached:
-            log.warning("%s: %d owners have a mail address, and `clients: notices:` names no server that takes mail",
-                        name, len(unreached))  # fmt: skip
+            log.warning("%s: %d owners have a mail address, and %s", name, len(unreached), _NO_SERVER)
 
     async def _tell(self, notice: OwnerNotice, few: asyncio.Semaphore) -> None:
         """Try once to hand a notice over, where it is time to; what comes of it is noted in the history."""
-        way, trouble = self._ways.to(notice.contact), self._trouble.get(notice.id)
-        if way is None or (trouble is not None and self._clock.monotonic() < trouble.again_at):
+        way, waiting, telling = self._ways.to(notice.contact), self.telling.waiting[notice.id], self.telling
+        step, contact = waiting.step, shown_contact(notice.contact)
+        if way is None:
+            waiting.trouble = f"{contact}: {_NO_SERVER}"
+            return
+        if self._clock.monotonic() < waiting.again_at:
             return
         async with few:
             if not self._leads():
                 return
             taken, said, after_s = await self._attempt(way, notice)
-        attempts = 1 if trouble is None else trouble.attempts + 1
-        if not taken and after_s is not None and attempts < ATTEMPTS:
-            log.warning("%s could not be told of %s: %s", shown_contact(notice.contact), notice.occasion.step, said)
-            wait = max(after_s, min(MOST_S, FIRST_S * 2.0**attempts) * (0.5 + self._jitter() / 2))
-            self._trouble[notice.id] = _Trouble(attempts, self._clock.monotonic() + wait)
+        waiting.attempts += 1
+        if taken:
+            telling.sent[step] += 1
+        else:
+            telling.failed[step] += 1
+            waiting.trouble = f"{contact}: {said}"
+        if not taken and after_s is not None and waiting.attempts < ATTEMPTS:
+            log.warning("%s could not be told of %s: %s", contact, step, said)
+            wait = max(after_s, min(MOST_S, FIRST_S * 2.0**waiting.attempts) * (0.5 + self._jitter() / 2))
+            waiting.again_at = self._clock.monotonic() + wait
             return
-        self._trouble.pop(notice.id, None)
+        if not taken:
+            telling.given_up[step] += 1
+            telling.lost = waiting.trouble
+        telling.waiting.pop(notice.id, None)
         await self._note(notice, said, taken=taken)
 
     async def _attempt(self, way: OwnerNotifier, notice: OwnerNotice) -> tuple[bool, str, float | None]:

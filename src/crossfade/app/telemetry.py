@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from crossfade.app.clients import standings
 from crossfade.app.meters import Histogram, Meters
 from crossfade.app.notices import Telling
+from crossfade.app.owners import OwnerTelling
 from crossfade.app.views import weight
 from crossfade.core.machine import State
 from crossfade.core.observation import Reading
@@ -38,6 +40,10 @@ class Scraped:
     """Plan time."""
     tellings: Sequence[Telling] = ()
     """How handing notices over goes, rule by rule."""
+    owners: OwnerTelling | None = None
+    """How telling the owners of clients goes; None where the plan tells them nothing."""
+    monotonic: float = 0.0
+    """Real seconds, of the clock that never steps."""
 
 
 def exposition(rollouts: Iterable[Scraped]) -> bytes:
@@ -59,6 +65,8 @@ def exposition(rollouts: Iterable[Scraped]) -> bytes:
         told.traffic()
         told.work()
         told.notices(scraped.tellings)
+        if scraped.owners is not None:
+            told.owners(scraped.owners, scraped.monotonic)
     registry = CollectorRegistry()
     registry.register(families)
     return generate_latest(registry)
@@ -267,6 +275,20 @@ class _Rollout:
             to.counter("crossfade_notices_given_up", "Notices that nobody will get", lost, **labels)
             waiting = float(len(telling.logbook.waiting))
             to.gauge("crossfade_notices_waiting", "Notices that nobody has taken yet", waiting, **labels)
+
+    def owners(self, telling: OwnerTelling, monotonic: float) -> None:
+        """Tell how telling the owners of clients goes, by step."""
+        to = self._to
+        waiting = Counter(one.step for one in telling.waiting.values())
+        for step in telling.steps:
+            labels = {"rollout": self._name, "step": step.value}
+            to.counter("crossfade_owner_notices_sent", "Owners' notices that were taken", telling.sent[step], **labels)
+            to.counter("crossfade_owner_notices_failed", "Attempts in vain", telling.failed[step], **labels)
+            text = "Notices that owners will not get"
+            to.counter("crossfade_owner_notices_given_up", text, telling.given_up[step], **labels)
+            to.gauge("crossfade_owner_notices_waiting", "Due, and not taken yet", waiting[step], **labels)
+            text = "Real time for which the longest that can't be delivered has been due; 0 where all can"
+            to.gauge("crossfade_owner_notices_undelivered_seconds", text, telling.oldest_s(step, monotonic), **labels)
 
 
 def _bound(limit: Limit | None, v1: float | None, scale: float) -> float | None:

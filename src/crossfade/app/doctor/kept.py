@@ -18,12 +18,14 @@ from crossfade.app.doctor.finding import Finding, Subject, fail, ok, skip, warn
 from crossfade.app.doctor.machine import kept_safe, private
 from crossfade.app.notices import read_kept
 from crossfade.core.events import from_data
+from crossfade.core.plan import Kept
 from crossfade.core.rollout import Rollout, fold
 from crossfade.errors import CrossfadeError, ProxyRefusedError
 
 PROXY_FOLDER, TELEMETRY_KEY = "proxy", "telemetry.key"
 _CONNECT_S = 2.0
 _LISTENING = "0A"
+_WHERE_IT_RUNS = "`serve` needs it where it runs, if not here"
 
 
 def plan(seen: Subject) -> Iterator[Finding]:
@@ -41,21 +43,35 @@ def plan(seen: Subject) -> Iterator[Finding]:
 
 def notices(seen: Subject) -> Iterator[Finding]:
     """Tell whether the places that notices go to, and their secrets, are where the plan says."""
-    if seen.plan is None or not seen.plan.notices:
-        yield skip("no plan" if seen.plan is None else "the plan tells nobody of anything")
+    plan = seen.plan
+    if plan is None or not (plan.notices or plan.owner_notices):
+        yield skip("no plan" if plan is None else "the plan tells nobody of anything")
         return
-    for rule in seen.plan.notices:
-        missing = []
-        for kept in (rule.webhook, rule.secret, rule.apprise):
-            try:
-                if kept is not None:
-                    read_kept(kept)
-            except ValueError as error:
-                missing.append(str(error))
+    for rule in plan.notices:
+        missing = _missing(rule.webhook, rule.secret, rule.apprise)
         if missing:
-            yield warn(f"rule {rule.name}: {'; '.join(missing)}", "`serve` needs it where it runs, if not here")
+            yield warn(f"rule {rule.name}: {missing}", _WHERE_IT_RUNS)
         else:
             yield ok(f"rule {rule.name} has all that it needs; `crossfade notify test` tries it")
+    owners = plan.owner_notices
+    if owners is not None:
+        missing = _missing(owners.mail, owners.secret)
+        if missing:
+            yield warn(f"owners of clients: {missing}", _WHERE_IT_RUNS)
+        else:
+            yield ok("owners of clients can be told; `crossfade clients notices --dry-run` says what")
+
+
+def _missing(*needed: Kept | None) -> str:
+    """Return what of it can't be read, and why; empty where all can."""
+    faults = []
+    for kept in needed:
+        try:
+            if kept is not None:
+                read_kept(kept)
+        except ValueError as error:
+            faults.append(str(error))
+    return "; ".join(faults)
 
 
 def upstreams(seen: Subject) -> Iterator[Finding]:

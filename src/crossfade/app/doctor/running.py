@@ -56,7 +56,10 @@ def controller(seen: Subject) -> Iterator[Finding]:
     else:
         yield ok(f"it answers at {control.url}, is ready, and leads")
     if told.notices:
-        yield warn(f"notices are not taken: {told.notices}", "`crossfade notify test PLAN` tries them")
+        yield warn(
+            f"notices are not taken: {told.notices}",
+            "`crossfade notify test PLAN` tries them; `crossfade clients notices` lists those to owners",
+        )
     yield _clock(told.date)
 
 

@@ -86,6 +86,16 @@ def _rules(plan: Plan) -> Iterator[dict[str, Any]]:
             description="People are not told of what the plan says; `/readyz` says why, `crossfade notify test` tries.",
             lasting="15m",
         )
+    if plan.owner_notices is not None:
+        undelivered = selector("crossfade_owner_notices_undelivered_seconds", rollout=name)
+        yield _rule(
+            plan,
+            "CrossfadeOwnersNotTold",
+            f"max by (rollout, step) ({undelivered}) > 900",
+            severity="warning",
+            summary=f"owners of clients of {name} are not told that V1 goes",
+            description="A notice has been due for 15 minutes and can't be delivered; `/readyz` says why.",
+        )
     for metric in plan.metrics:
         yield from _guardrail(plan, metric)
 

@@ -14,6 +14,7 @@ from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app import views
 from crossfade.app.meters import Meters
 from crossfade.app.notices import Outbox
+from crossfade.app.owners import OwnerOutbox
 from crossfade.app.regions import Regions
 from crossfade.app.trend import Trend
 from crossfade.app.web.access import Access, Caller, Failures
@@ -56,6 +57,8 @@ class Carried:
     meters: Meters = field(default_factory=Meters)
     outbox: Outbox | None = None
     """None where nobody is told anything."""
+    owners: OwnerOutbox | None = None
+    """None where the plan tells owners of clients nothing."""
     form_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     """Signs links to the feedback form."""
     regions: Regions = field(init=False)
