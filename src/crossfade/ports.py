@@ -347,10 +347,22 @@ class Store(Protocol):
     async def ask_once(self, rollout: str, phase: str, user: int, *, generation: int = 0) -> bool:
         """Note that a user is asked in a phase; return whether they were not before."""
 
+    async def asked_in(self, rollout: str) -> Sequence[str]:
+        """Return the phases in which anybody was asked, in their order as text."""
+
+    async def forget_asked(self, rollout: str, phase: str, *, limit: int = 5000, generation: int = 0) -> int:
+        """Let go of who was asked in a phase, `limit` users at most.
+
+        Returns how many went: ask again until it is 0.
+        """
+
     async def forget_feedback(
         self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
     ) -> int:
-        """Let go of what one user said, or of what was said before plan time `before`; return how much went."""
+        """Let go of what one user said, or of what was said before plan time `before`; return how much went.
+
+        With `user` also of that they were asked, which is not counted.
+        """
 
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
         """Return who has joined a cohort or left one, by the user's hash, in their order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -42,9 +43,11 @@ async def first_day(store: MemoryStore) -> tuple[float, float, int]:
     return ticks[0].tick.start / DAY, looks[0].look.at / DAY, len(await store.events("r"))
 
 
-async def pruned(store: MemoryStore, rollout: Rollout, keep_days: float, generation: int = 0) -> int:
-    clock = ManualClock(NOW)
-    going = asyncio.create_task(let_go(store, rollout, keep_days * DAY, clock, lambda: generation, feedback_s=90 * DAY))
+async def pruned(
+    store: MemoryStore, rollout: Rollout | Callable[[], Rollout], keep_days: float, generation: int = 0
+) -> int:
+    clock, present = ManualClock(NOW), rollout if callable(rollout) else lambda: rollout
+    going = asyncio.create_task(let_go(store, present, keep_days * DAY, clock, lambda: generation, feedback_s=90 * DAY))
     while not going.done():
         await clock.advance(1.0)
     return going.result()
@@ -77,3 +80,38 @@ async def test_who_lost_the_lease_lets_go_of_nothing() -> None:
     with pytest.raises(ConflictError):
         await pruned(store, Rollout(name="r"), 1.0)
     assert (await first_day(store))[:2] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ended", "left"), [(None, ["2@800"]), (50.0, ["2@800"]), (9.0, [])], ids=["goes-on", "ended", "ended-long-ago"]
+)
+async def test_who_was_asked_is_kept_for_the_present_phase_alone(ended: float | None, left: list[str]) -> None:
+    """Nobody is asked by the rows of a phase that is over, and a rollout that ended long ago asks nobody."""
+    store = await kept({0.0: "RolloutStarted"})
+    for phase in ("0@5", "1@300", "2@800"):
+        for user in range(3):
+            await store.ask_once("r", phase, user)
+    await store.ask_once("s", "0@5", 1)
+    rollout = Rollout(name="r", phase=2, phase_since=800.2, ended_at=None if ended is None else ended * DAY)
+    await pruned(store, rollout, 200)
+    assert await store.asked_in("r") == left
+    assert await store.asked_in("s") == ["0@5"]
+
+
+async def test_a_phase_that_begins_meanwhile_keeps_whom_it_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await kept({0.0: "RolloutStarted"})
+    rollout = Rollout(name="r", phase=1, phase_since=300.0)
+    await store.ask_once("r", "1@300", 1)
+
+    def present() -> Rollout:
+        return rollout
+
+    async def promoted(of: str) -> Sequence[str]:
+        nonlocal rollout
+        rollout = Rollout(name="r", phase=2, phase_since=800.0)
+        await store.ask_once(of, "2@800", 1)
+        return await MemoryStore.asked_in(store, of)
+
+    monkeypatch.setattr(store, "asked_in", promoted)
+    await pruned(store, present, 200)
+    assert await MemoryStore.asked_in(store, "r") == ["2@800"]

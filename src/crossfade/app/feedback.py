@@ -8,7 +8,16 @@ from functools import partial
 
 from crossfade.adapters.outcomes import Fate as Counted
 from crossfade.adapters.outcomes import Posted, PostedOutcomes
-from crossfade.core.feedback import COMPLAINT_MAX, PER_USER_DAY, TOPIC_MAX, Feedback, key_of, outcomes_of, plain
+from crossfade.core.feedback import (
+    COMPLAINT_MAX,
+    PER_USER_DAY,
+    TOPIC_MAX,
+    Feedback,
+    asking_in,
+    key_of,
+    outcomes_of,
+    plain,
+)
 from crossfade.core.plan import Plan
 from crossfade.core.split import Version, assign, user_hash
 from crossfade.engine.controller import Controller
@@ -101,7 +110,8 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
     )
     if not new:
         return Fate.REPEATED
-    await store.ask_once(plan.name, _phase(controller), user, generation=generation)
+    if phase := asking_in(rollout, plan.feedback.keep_s, now):
+        await store.ask_once(plan.name, phase, user, generation=generation)
     return Fate.OUTDATED if counted[Counted.OUTDATED] else Fate.TAKEN
 
 
@@ -115,7 +125,7 @@ def version_at(controller: Controller, user_key: str, at: float) -> Version | No
     return assign(user_key, salt=plan.assignment.salt, split=then[0], cohort=cohort, killed=then[1]).version
 
 
-async def ask(controller: Controller, store: Store, user_key: str) -> bool:
+async def ask(controller: Controller, store: Store, user_key: str, now: float) -> bool:
     """Tell whether a user is to be asked now: the plan's share of them is, once a phase, who said nothing in it yet.
 
     ConflictError where this controller follows, StoreError where nobody can tell who was asked: then nobody is.
@@ -124,14 +134,9 @@ async def ask(controller: Controller, store: Store, user_key: str) -> bool:
     if controller.fenced is not None:
         raise ConflictError(controller.fenced)
     user = user_hash(user_key, plan.assignment.salt)
-    drawn = user_hash(f"{_phase(controller)}\0{user_key}", plan.assignment.salt ^ 1) % _DRAWS
-    if drawn >= plan.feedback.ask * _DRAWS:
+    phase = asking_in(controller.rollout, plan.feedback.keep_s, now)
+    drawn = user_hash(f"{phase}\0{user_key}", plan.assignment.salt ^ 1) % _DRAWS
+    if not phase or drawn >= plan.feedback.ask * _DRAWS:
         return False
     generation = 0 if controller.lease is None else controller.lease.generation
-    return await store.ask_once(plan.name, _phase(controller), user, generation=generation)
-
-
-def _phase(controller: Controller) -> str:
-    """Return what stands for the present phase of the present attempt."""
-    rollout = controller.rollout
-    return f"{rollout.phase}@{rollout.phase_since:.0f}"
+    return await store.ask_once(plan.name, phase, user, generation=generation)

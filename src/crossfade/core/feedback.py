@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from crossfade.core.plan import DAY
+from crossfade.core.rollout import Rollout
 
 HEARD = "feedback:heard"
 """Outcome under which ticks count users who said anything; a plan can't name it."""
@@ -44,6 +45,16 @@ class Feedback:
     complaint: str = ""
     topic: str = ""
     region: str = ""
+
+
+def asking_in(rollout: Rollout, keep_s: float, now: float) -> str:
+    """Return what stands for the present phase of the present attempt, in which each user is asked once.
+
+    Empty once nobody is asked any more: the rollout ended more than `keep_s` plan seconds before `now`.
+    """
+    if rollout.ended_at is not None and now - rollout.ended_at > keep_s:
+        return ""
+    return f"{rollout.phase}@{rollout.phase_since:.0f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,21 +111,21 @@ class Leading(ABC):
         """Let go of what is old, once an hour; what hinders it is no reason to end."""
         while True:
             await self.clock.sleep(TIDY_S)
-            rollout = self.controller.rollout
+            name = self.controller.plan.name
             try:
                 gone = await let_go(
                     self.store,
-                    rollout,
+                    lambda: self.controller.rollout,
                     self.keep_s,
                     self.clock,
                     lambda: self.lease.generation,
                     feedback_s=self.controller.plan.feedback.keep_s,
                 )
             except CrossfadeError as error:
-                log.error("%s: what is old could not be deleted: %s", rollout.name, error)
+                log.error("%s: what is old could not be deleted: %s", name, error)
                 continue
             if gone:
-                log.info("%s: %d old ticks, looks and records were deleted", rollout.name, gone)
+                log.info("%s: %d old ticks, looks and records were deleted", name, gone)
 
     async def _step_down(self) -> None:
         await self._close()

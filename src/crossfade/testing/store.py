@@ -43,7 +43,7 @@ class MemoryStore:
         self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
         self._feedback: dict[str, list[Feedback]] = defaultdict(list)
-        self._asked: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        self._asked: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._enrolments: dict[str, dict[int, Enrolment]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
 
@@ -246,8 +246,22 @@ class MemoryStore:
         with self._call("ask_once", write=True):
             self._must_hold(rollout, generation)
             asked = self._asked[rollout]
-            asked.append((phase, user))
-            return asked.count((phase, user)) == 1
+            known = (phase, user) in asked
+            asked.add((phase, user))
+            return not known
+
+    async def asked_in(self, rollout: str) -> Sequence[str]:
+        """Return the phases in which anybody was asked."""
+        with self._call("asked_in"):
+            return sorted({phase for phase, _ in self._asked[rollout]})
+
+    async def forget_asked(self, rollout: str, phase: str, *, limit: int = 5000, generation: int = 0) -> int:
+        """Let go of who was asked in a phase, `limit` at a time."""
+        with self._call("forget_asked", write=True):
+            self._must_hold(rollout, generation)
+            gone = [one for one in self._asked[rollout] if one[0] == phase][:limit]
+            self._asked[rollout].difference_update(gone)
+            return len(gone)
 
     async def forget_feedback(
         self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
@@ -258,6 +272,7 @@ class MemoryStore:
             kept = self._feedback[rollout]
             gone = [one for one in kept if (user is None or one.user == user) and (before is None or one.at < before)]
             self._feedback[rollout] = [one for one in kept if one not in gone]
+            self._asked[rollout] = {one for one in self._asked[rollout] if one[1] != user}
             return len(gone)
 
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:

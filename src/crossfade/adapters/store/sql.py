@@ -44,6 +44,7 @@ _decisions, _looks, _leases = schema.decisions, schema.looks, schema.leases
 _notices, _register, _ledger = schema.notices, schema.register, schema.ledger
 _enrolments = schema.enrolments
 _feedback = schema.feedback
+_asked = schema.asked
 
 
 class SqlStore:
@@ -344,10 +345,25 @@ class SqlStore:
     async def ask_once(self, rollout: str, phase: str, user: int, *, generation: int = 0) -> bool:
         """Note that a user is asked in a phase; return whether they were not before."""
         insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
-        note = insert(schema.asked).values(rollout=rollout, phase=phase, user_hash=user).on_conflict_do_nothing()
+        note = insert(_asked).values(rollout=rollout, phase=phase, user_hash=user).on_conflict_do_nothing()
         async with self._database.transaction(write=True) as connection:
             await _must_hold(connection, rollout, generation)
             return bool((await connection.execute(note)).rowcount)
+
+    async def asked_in(self, rollout: str) -> Sequence[str]:
+        """Return the phases in which anybody was asked."""
+        query = sa.select(_asked.c.phase).where(_of(_asked, rollout)).distinct()
+        async with self._database.transaction(write=False) as connection:
+            return sorted((await connection.scalars(query)).all())
+
+    async def forget_asked(self, rollout: str, phase: str, *, limit: int = 5000, generation: int = 0) -> int:
+        """Let go of who was asked in a phase, `limit` at a time."""
+        theirs = sa.and_(_of(_asked, rollout), _asked.c.phase == phase)
+        some = sa.select(_asked.c.user_hash).where(theirs).limit(limit).scalar_subquery()
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            gone = await connection.execute(sa.delete(_asked).where(theirs, _asked.c.user_hash.in_(some)))
+            return gone.rowcount
 
     async def forget_feedback(
         self, rollout: str, *, user: int | None = None, before: float | None = None, generation: int = 0
@@ -362,6 +378,8 @@ class SqlStore:
             raise ValueError("say of whom, or from before when")
         async with self._database.transaction(write=True) as connection:
             await _must_hold(connection, rollout, generation)
+            if user is not None:
+                await connection.execute(sa.delete(_asked).where(_of(_asked, rollout), _asked.c.user_hash == user))
             return (await connection.execute(gone)).rowcount
 
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────

@@ -189,7 +189,7 @@ def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
     ) -> Response:
         """Tell whether to ask a user now, and note that they are: each is asked once a phase at most."""
         request.state.unnoted = True
-        return Json({"ask": await ask(carried.controller, carried.store, about.user)})
+        return Json({"ask": await ask(carried.controller, carried.store, about.user, carried.clock.now())})
 
     @router.delete("/feedback", tags=["feedback"], response_model=dict[str, int])
     async def forget(
@@ -198,7 +198,10 @@ def add_feedback(router: APIRouter, served: Served, flood: Flood) -> None:
         _: Annotated[Caller, Depends(Needs(Role.OPERATOR))],
         user: Annotated[str, Query(min_length=1, max_length=KEY_BYTES)],
     ) -> Response:
-        """Forget what a user said; what it counted stays, as numbers. Needs the role operator."""
+        """Forget what a user said and that they were asked; what it counted stays, as numbers.
+
+        Needs the role operator.
+        """
         request.state.act = "forget feedback"
         controller = carried.controller
         if controller.fenced is not None:

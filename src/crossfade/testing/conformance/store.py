@@ -506,6 +506,24 @@ class StoreConformance:
         with pytest.raises(ConflictError):
             await store.ask_once("r", "full", 8, generation=7)
 
+    async def test_who_was_asked_is_forgotten_by_phase_and_by_user(self, store: Store) -> None:
+        """Of one rollout, a few at a time; a writer without the lease changes nothing."""
+        for phase, user in (("half", 1), ("half", 2), ("half", 3), ("full", 1), ("full", -(2**63))):
+            await store.ask_once("r", phase, user)
+        await store.ask_once("s", "half", 1)
+        assert await store.asked_in("r") == ["full", "half"]
+        with pytest.raises(ConflictError):
+            await store.forget_asked("r", "half", generation=7)
+        with pytest.raises(ConflictError):
+            await store.forget_feedback("r", user=1, generation=7)
+        assert not await store.ask_once("r", "full", 1)
+        assert await store.forget_feedback("r", user=1) == 0
+        assert await store.ask_once("r", "full", 1)
+        assert [await store.forget_asked("r", "half", limit=1) for _ in range(3)] == [1, 1, 0]
+        assert await store.asked_in("r") == ["full"]
+        assert not await store.ask_once("r", "full", -(2**63))
+        assert await store.asked_in("s") == ["half"]
+
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
 
     async def test_enrolments_are_kept_replaced_and_forgotten(self, store: Store) -> None:
