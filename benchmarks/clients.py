@@ -10,6 +10,7 @@ import numpy as np
 
 from crossfade.adapters.collector import Collector
 from crossfade.adapters.system import collect_cycles_seldom
+from crossfade.core.clients.gathering import FEW, Gathering
 from crossfade.core.clients.ledger import Calls, Client, Ledger, load
 
 LINES = 200_000
@@ -60,13 +61,15 @@ def run(data: list[bytes], *, ledger: bool) -> float:
     clock = Clock()
     collector = Collector(clock=clock, tick_s=10.0, lateness_s=15.0, key=b"k", clients=ledger)
     kept, dumped, before = Ledger(), 0.0, time.process_time()
+    gathering = Gathering(kept)
     for number, batch in enumerate(data):
         clock.at = START + number * 10 * TICKS / len(data)
         collector.feed(batch)
         for tick in collector.closed_ticks():
             if ledger:
-                kept.absorb(tick.start, tick.length, tick.calls)
-                if len(kept) <= 1000 or tick.start - dumped >= 60:  # as the controller keeps it
+                gathering.add(tick.start, tick.length, tick.calls)
+                if len(kept) <= FEW or tick.start - dumped >= 60:  # as the controller keeps it
+                    gathering.settle()
                     kept.dump()
                     dumped = tick.start
     return (time.process_time() - before) * 1e6 / LINES

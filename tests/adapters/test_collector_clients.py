@@ -42,7 +42,7 @@ def calls(*lines: bytes) -> Calls:
 )
 def test_a_request_counts_by_what_was_asked_for_and_who_answered(fields: dict[str, object], way: Way) -> None:
     found = calls(line(1, client="acme", **fields), line(2, client="acme", **fields))
-    assert found.counts == {Client("acme"): [2 if each is way else 0 for each in Way]}
+    assert found.by_client() == {Client("acme"): [2 if each is way else 0 for each in Way]}
 
 
 def test_ids_that_mean_the_same_are_one_and_those_that_name_nobody_none() -> None:
@@ -56,7 +56,7 @@ def test_ids_that_mean_the_same_are_one_and_those_that_name_nobody_none() -> Non
         line(10, client="%F0%9F%98%80"),
         line(11, client="x" * 500),
     )
-    assert {(c.name, c.agent): sum(counts) for c, counts in found.counts.items()} == {
+    assert {(c.name, c.agent): sum(counts) for c, counts in found.by_client().items()} == {
         ("acme", False): 3,
         ("@acme", False): 1,
         ("acme", True): 1,
@@ -68,8 +68,9 @@ def test_ids_that_mean_the_same_are_one_and_those_that_name_nobody_none() -> Non
 
 def test_clients_beyond_those_a_tick_names_are_counted_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticks, "MAX_CLIENTS", 3)
+    monkeypatch.setattr(ticks, "MAX_ROWS", 7)
     found = calls(*(line(n, client=f"c{n % 5}") for n in range(10)))
-    assert {client.name: sum(counts) for client, counts in found.counts.items()} == {"c0": 2, "c1": 2, "c2": 2}
+    assert {client.name: sum(counts) for client, counts in found.by_client().items()} == {"c0": 2, "c1": 2, "c2": 2}
     assert sum(found.beyond) == 4
 
 
@@ -77,7 +78,7 @@ def test_nobodys_requests_and_late_ones_are_no_calls() -> None:
     found = calls(
         line(1, client="a"), line(2, client="b", termination="CR--", status=-1), line(3, NOW - 900, client="c")
     )
-    assert [client.name for client in found.counts] == ["a"]
+    assert [client.name for client in found.by_client()] == ["a"]
 
 
 def test_without_a_ledger_nothing_is_counted_by_client() -> None:

@@ -104,7 +104,7 @@ def test_ticks_of_two_collectors_add_up() -> None:
     one = Calls({Client("a"): [1, 0, 0, 0], Client("b"): [0, 0, 0, 2]}, [1, 0, 0, 0])
     other = Calls({Client("a"): [0, 0, 1, 0]}, [0, 0, 0, 4], [0, 0, 0, 9])
     both = one.plus(other)
-    assert {client.name: list(counts) for client, counts in both.counts.items()} == {
+    assert {client.name: counts for client, counts in both.by_client().items()} == {
         "a": [1, 0, 1, 0],
         "b": [0, 0, 0, 2],
     }

@@ -112,7 +112,7 @@ async def test_a_damaged_ledger_begins_anew_and_nothing_else_does(caplog: pytest
 
 
 async def test_a_large_ledger_is_kept_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SMALL_LEDGER", 1)
+    monkeypatch.setattr(module, "FEW", 1)
     monkeypatch.setattr(module, "_LEDGER_EVERY_S", 1000.0)
     world = World()
     await world.store.open()

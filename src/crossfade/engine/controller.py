@@ -20,6 +20,7 @@ from crossfade.core import brownout
 from crossfade.core import events as e
 from crossfade.core.clients import ledger as clients
 from crossfade.core.clients.exempt import exempt, told
+from crossfade.core.clients.gathering import FEW, Gathering
 from crossfade.core.decide import (
     UNATTENDED,
     BeginHold,
@@ -82,10 +83,9 @@ log = logging.getLogger("crossfade.controller")
 
 _SENTENCE_MAX = 1000
 """What the history keeps of a report's own words."""
-_SMALL_LEDGER = 1000
-"""Clients up to which it is kept with every tick; a larger one takes tens of milliseconds."""
 _LEDGER_EVERY_S = 60.0
-"""Real seconds between the times at which a larger one is kept: what a kill takes from it is no more than that."""
+"""Real seconds between the times at which a ledger of many clients is kept, since that takes tens of milliseconds: what
+a kill takes from it is no more than that."""
 UNSAVED_TICKS = 10_000
 """Ticks, and looks, kept in memory while the store is down; older ticks are in the evidence all the same."""
 
@@ -168,7 +168,7 @@ class Controller:
         self._reader = book.Reader(plan)
         self.ledger: clients.Ledger | None = None
         """Of clients; None where the plan keeps none."""
-        self._ledger_kept = float("-inf")
+        self._gathering: Gathering | None = None
         self.members = Members(plan.assignment)
         """Who is in which cohort."""
         self._unkept_changes: list[Change] = []
@@ -426,11 +426,12 @@ class Controller:
 
     def _dumped_ledger(self) -> bytes:
         """Return the ledger as it is to be kept now; nothing where none is, or where a large one was just kept."""
-        ledger, now = self.ledger, self._parts.clock.monotonic()
-        if ledger is None or (len(ledger) > _SMALL_LEDGER and now - self._ledger_kept < _LEDGER_EVERY_S):
+        gathering, now = self._gathering, self._parts.clock.monotonic()
+        if gathering is None or (len(gathering.ledger) > FEW and now - gathering.kept_at < _LEDGER_EVERY_S):
             return b""
-        self._ledger_kept = now
-        return ledger.dump()
+        gathering.kept_at = now
+        gathering.settle()
+        return gathering.ledger.dump()
 
     async def _load_ledger(self) -> None:
         """Go on with the ledger that was kept with the last ticks; one that can't be read begins anew."""
@@ -442,6 +443,7 @@ class Controller:
         except ValueError as error:
             log.error("the ledger of clients begins anew: %s", error)
             self.ledger = clients.Ledger()
+        self._gathering = Gathering(self.ledger)
 
     async def _load_members(self) -> None:
         """Read who joined or left; what was not kept when this controller last acted is another's to know."""
@@ -460,9 +462,9 @@ class Controller:
             log.exception("telemetry failed")
             return ()
         self._parts.probe.closed(ticks)
-        if self.ledger is not None:
+        if self._gathering is not None:
             for tick in ticks:
-                self.ledger.absorb(tick.start, tick.length, tick.calls if tick.sources else None)
+                self._gathering.add(tick.start, tick.length, tick.calls if tick.sources else None)
         self.population.absorb(self.rollout, ticks)
         return [replace(self._with_sources(tick), users={}, doings=()) for tick in ticks]
 

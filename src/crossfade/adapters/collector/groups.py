@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfade.core.clients.ledger import Client, Way
+from crossfade.core.clients.ledger import Client, Way, key_of
 from crossfade.core.evidence.sums import Arm
 from crossfade.core.facts import NO_FACTS, NOT_UNDERSTOOD, parse_facts
 from crossfade.core.outcome import Outcome, outcome_of, timed_out
@@ -83,6 +83,29 @@ class _Names:
             return OTHER
         self._known.add(name)
         return name
+
+
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~"
+_KEPT_NAMES = 50_000
+
+
+class ClientKeys(dict[bytes, bytes]):
+    """The ledger's key of a client by the field of a line that names it; empty where it names none."""
+
+    def __missing__(self, field: bytes) -> bytes:
+        client = client_of(field)
+        key = b"" if client is None else key_of(client)
+        if len(self) >= _KEPT_NAMES:
+            self.clear()
+        self[field] = key
+        return key
+
+    def of(self, fields: list[bytes]) -> list[bytes]:
+        """Return the keys of many: those of plain names are these themselves."""
+        odd = b"".join(fields).translate(None, _PLAIN)
+        if not odd and b"-" not in fields and b"" not in fields and len(max(fields, key=len)) <= REGION_LENGTH:
+            return fields
+        return [self[field] for field in fields]
 
 
 def client_of(field: bytes) -> Client | None:

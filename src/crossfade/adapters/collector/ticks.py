@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfade.adapters.collector.groups import OTHER, Group, Groups, Headers, Template, client_of, flags
+from crossfade.adapters.collector.groups import OTHER, ClientKeys, Group, Groups, Headers, Template, flags
 from crossfade.adapters.collector.lines import Columns
-from crossfade.core.clients.ledger import Calls, Client, Way
+from crossfade.core.clients.ledger import Calls, Rows, Way
 from crossfade.core.clients.sketch import Sketch
 from crossfade.core.evidence.sums import BIN_FLOOR_MS, BIN_RATIO, BINS, HUNDREDTHS, Arm, Cell, Doing, Tick, latency_bin
 from crossfade.core.outcome import GAVE_UP_MS, Outcome
@@ -22,8 +22,10 @@ from crossfade.ports import Clock
 MAX_FACT_VALUES = 16
 MAX_FAILING_USERS = 20_000
 """Kept per tick; those beyond are counted only."""
+MAX_ROWS = 100_000
+"""Requests of clients that wait to be added up."""
 MAX_CLIENTS = 20_000
-"""Named per tick; the requests of those beyond are counted only."""
+"""Named per tick where there were more; the requests of those beyond are counted only."""
 MAX_TICKS_AT_ONCE = 100_000
 BUCKET_S = 0.1
 KEEP_RECENT_S = 10.0
@@ -41,8 +43,12 @@ class _Open:
     malformed: int = 0
     users: int = 0
     sighted: bool = False
-    clients: dict[bytes, list[int]] = field(default_factory=dict)
-    """Requests by way, by client as the lines name it."""
+    rows: list[Rows] = field(default_factory=list)
+    """Requests of clients."""
+    waiting: int = 0
+    """How many they are."""
+    unnamed: list[int] = field(default_factory=lambda: [0] * len(Way))
+    """Those of nobody known."""
     seen: dict[tuple[Version, str], Sketch] = field(default_factory=dict)
     """Different users by version and cohort."""
     doings: dict[tuple[str, str, str], list[NDArray[np.uint64]]] = field(default_factory=dict)
@@ -52,17 +58,27 @@ class _Open:
 
     def calls(self) -> Calls:
         """Return the requests of each client."""
-        counts: dict[Client, Sequence[int]] = {}
-        unnamed: Sequence[int] = [0] * len(Way)
-        for name, more in self.clients.items():
-            client = client_of(name)
-            if client is None:
-                unnamed = [a + b for a, b in zip(unnamed, more, strict=True)]
-            elif client in counts:  # written in two ways
-                counts[client] = [a + b for a, b in zip(counts[client], more, strict=True)]
-            else:
-                counts[client] = more
-        return Calls(counts, unnamed, self.beyond)
+        return Calls(unnamed=self.unnamed, beyond=self.beyond, rows=tuple(self.rows))
+
+    def add_rows(self, keys: list[bytes], ways: NDArray[np.int64]) -> None:
+        """Add requests of clients, whose keys are empty where nobody knows them."""
+        if b"" in keys:
+            known = np.fromiter(map(bool, keys), dtype=np.bool_, count=len(keys))
+            nobodys = np.bincount(ways[~known], minlength=len(Way)).tolist()
+            self.unnamed = [a + b for a, b in zip(self.unnamed, nobodys, strict=True)]
+            keys, ways = [key for key in keys if key], ways[known]
+        self.rows.append(Rows(keys, ways, np.ones(len(keys), dtype=np.int64)))
+        self.waiting += len(keys)
+        if self.waiting > MAX_ROWS:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        keys, counts = Calls(rows=self.rows).grouped()
+        others = counts[MAX_CLIENTS:].sum(axis=0).tolist()
+        self.beyond = [a + b for a, b in zip(self.beyond, others, strict=True)]
+        who, ways = np.nonzero(counts[:MAX_CLIENTS])
+        named = [keys[index] for index in who.tolist()]
+        self.rows, self.waiting = [Rows(named, ways, counts[who, ways])], len(named)
 
     def cell(self, arm: Arm) -> Cell:
         found = self.cells.get(arm)
@@ -106,6 +122,7 @@ class Ticks:
         self._with_clients = clients
         self._groups = Groups()
         self._headers = Headers()
+        self._client_keys = ClientKeys()
         self._open: dict[int, _Open] = {}
         self._first = self.current()
         """Before this one, ticks are told of only where a proxy still had something to report."""
@@ -249,23 +266,13 @@ class Ticks:
             return
         somebodys = flags(g.away or g.outcome is not Outcome.NOBODYS for g in batch.groups)[batch.group]
         known = somebodys & batch.in_time
-        way = np.fromiter((g.way for g in batch.groups), dtype=np.int64)[batch.group]
-        keys = np.where(known, (batch.number - self.next) * len(Way) + way, -1).tolist()
-        ways = len(Way)
-        ticks: dict[int, _Open] = {}
-        for (name, key), count in Counter(zip(batch.columns.client, keys, strict=True)).items():
-            if key < 0:
-                continue
-            offset, column = divmod(key, ways)
-            tick = ticks.get(offset)
-            if tick is None:
-                tick = ticks[offset] = self._tick(self.next + offset, sighted=True)
-            counts = tick.clients.get(name)
-            if counts is None and len(tick.clients) < MAX_CLIENTS:
-                counts = tick.clients[name] = [0] * ways
-            if counts is None:
-                counts = tick.beyond
-            counts[column] += count
+        ways = np.fromiter((g.way for g in batch.groups), dtype=np.int64)[batch.group]
+        keys = self._client_keys.of(batch.columns.client)
+        for number in np.unique(batch.number[known]).tolist():
+            mine = known & (batch.number == number)
+            whole = bool(mine.all())
+            chosen = keys if whole else [keys[index] for index in np.flatnonzero(mine).tolist()]
+            self._tick(number, sighted=True).add_rows(chosen, ways if whole else ways[mine])
 
     def _add_doings(self, batch: _Batch) -> None:
         """Note who did what the plan has an event for; overrides are a choice of their own."""

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 import orjson
@@ -77,6 +78,28 @@ class Standing(StrEnum):
     """It calls V2, and has not called V1 for a day."""
 
 
+def key_of(client: Client) -> bytes:
+    """Return a client as the ledger keeps it: url-encoded, after an @ where it is named by its User-Agent."""
+    name = quote(client.name, safe="", errors="surrogatepass").encode()
+    return b"@" + name if client.agent else name
+
+
+def client_at(key: bytes) -> Client:
+    """Return the client whose key this is."""
+    agent, name = key.startswith(b"@"), key.decode().removeprefix("@")
+    return Client(unquote(name, errors="surrogatepass") if "%" in name else name, agent)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Calls as they came, (k,) each."""
+
+    keys: Sequence[bytes]
+    """Of clients, as `key_of` gives them."""
+    ways: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """Requests of one tick, each by way."""
@@ -87,13 +110,45 @@ class Calls:
     """Of those that tell no client."""
     beyond: Sequence[int] = _NONE
     """Of clients beyond those that one tick names."""
+    rows: Sequence[Rows] = ()
+    """Further ones of clients, not added up."""
 
     def plus(self, other: Calls) -> Calls:
-        """Return the sum of two collectors' calls."""
-        counts = dict(self.counts)
-        for client, more in other.counts.items():
-            counts[client] = _sum(counts.get(client, _NONE), more)
-        return Calls(counts, _sum(self.unnamed, other.unnamed), _sum(self.beyond, other.beyond))
+        """Return the sum of two collectors' calls, or of two ticks'."""
+        return Calls(
+            unnamed=_sum(self.unnamed, other.unnamed),
+            beyond=_sum(self.beyond, other.beyond),
+            rows=(*self.rows, *self._listed(), *other.rows, *other._listed()),
+        )
+
+    def by_client(self) -> dict[Client, list[int]]:
+        """Return the requests of each client by way, in the order of their first ones."""
+        keys, counts = self.grouped()
+        return {client_at(key): row for key, row in zip(keys, counts.tolist(), strict=True)}
+
+    def grouped(self) -> tuple[list[bytes], NDArray[np.int64]]:
+        """Return the keys of the clients (k), in the order of their first calls, and how often each came, (k, ways)."""
+        parts = (*self._listed(), *self.rows)
+        keys = list(chain.from_iterable(part.keys for part in parts))
+        if not keys:
+            return [], np.zeros((0, len(Way)), dtype=np.int64)
+        hashed = np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys))
+        _, first, same = np.unique(hashed, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        ways = np.concatenate([part.ways for part in parts])
+        times = np.concatenate([part.times for part in parts])
+        sums = np.bincount(place[same] * len(Way) + ways, weights=times, minlength=len(order) * len(Way))
+        return [keys[index] for index in first[order].tolist()], sums.astype(np.int64).reshape(-1, len(Way))
+
+    def _listed(self) -> Sequence[Rows]:
+        """Return what is given by client as rows."""
+        cells = [(key_of(c), way, n) for c, counts in self.counts.items() for way, n in enumerate(counts)]
+        if not cells:
+            return ()
+        keys, ways, times = zip(*cells, strict=True)
+        return (Rows(keys, np.array(ways), np.array(times)),)
 
 
 @dataclass(slots=True)
@@ -135,9 +190,6 @@ class Entry:
 def _entry(error: int, counts: Sequence[int], at: float) -> Entry:
     seen = [at if count else None for count in counts]
     return Entry(list(counts), seen, list(seen), error)
-
-
-_NOBODY = _entry(0, _NONE, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +246,8 @@ class Ledger:
     def __init__(self, table: int = TABLE) -> None:
         """List as many clients as `table`, twice."""
         self._most = table
-        self._table: dict[Client, Entry] = {}
-        self._latest: dict[Client, Entry] = {}
+        self._table: dict[bytes, Entry] = {}
+        self._latest: dict[bytes, Entry] = {}
         """Clients that called V1, the latest last."""
         self._days: list[Day] = []
         self._today: _Today | None = None
@@ -212,10 +264,11 @@ class Ledger:
 
     # ── growing ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def absorb(self, start: float, length: float, calls: Calls | None) -> None:
+    def absorb(self, start: float, length: float, calls: Calls | None, *, at: float | None = None) -> None:
         """Add the calls of a tick, [start, start + length) of plan time; `calls` is None where nobody watched.
 
-        Ticks come in order; one that was absorbed before changes nothing.
+        Ticks come in order; one that was absorbed before changes nothing. at: when clients have called; None: at its
+        start.
         """
         if calls is None or (self.until is not None and start < self.until - length / 2):
             return
@@ -223,45 +276,58 @@ class Ledger:
             self._gaps = [*self._gaps[1 - _GAPS :], (self.until, start)]
         self.since = start if self.since is None else self.since
         self.until = start + length
-        self._add_to_day(start, length, calls)
+        seen_at = start if at is None else at
+        keys, counts = calls.grouped()
+        self._add_to_day(start, length, calls, keys, counts)
         self.unnamed = _sum(self.unnamed, calls.unnamed)
-        strangers: list[tuple[Client, Sequence[int]]] = []
-        for client, counts in calls.counts.items():
-            entry = self._table.get(client)
-            if entry is None:
-                strangers.append((client, counts))
-                entry = self._latest.get(client)
-            if entry is not None:
-                entry.note(counts, start)
+        listed = list(map(self._table.get, keys))
+        strangers = [index for index, entry in enumerate(listed) if entry is None]
+        found = zip(strangers, map(self._latest.get, [keys[index] for index in strangers]), strict=True)
+        recent = {index: entry for index, entry in found if entry is not None}
+        known = {index: entry for index, entry in enumerate(listed) if entry is not None} | recent
+        for entry, calls_of in zip(known.values(), counts[list(known)].tolist(), strict=True):
+            entry.note(calls_of, seen_at)
         floor = self.floor
         self.floor += sum(calls.beyond)  # all of one client's, for all that is known
-        self._list(strangers, start, floor)
-        self._note_latest(calls, start, floor)
+        chosen = self._chosen(strangers, recent, counts, floor)
+        for index, calls_of in zip(chosen, counts[chosen].tolist(), strict=True):
+            self._table[keys[index]] = recent.get(index) or _entry(floor, calls_of, seen_at)
+        self._note_latest(keys, counts, seen_at, floor)
 
-    def _list(self, strangers: list[tuple[Client, Sequence[int]]], at: float, floor: int) -> None:
-        """List clients that weren't; where there are too many, those with the most requests stay."""
-        table, latest = self._table, self._latest
-        if len(table) + len(strangers) > self._most:
-            listed = [entry.total for entry in table.values()]
-            new = [latest[client].total if client in latest else floor + sum(counts) for client, counts in strangers]
-            stays, self.floor = _largest(np.array([*listed, *new]), self._most, self.floor)
-            for client in [client for client, stay in zip(table, stays, strict=False) if not stay]:
-                del table[client]
-            strangers = [stranger for stranger, stay in zip(strangers, stays[len(listed) :], strict=True) if stay]
-        for client, counts in strangers:
-            table[client] = latest.get(client) or _entry(floor, counts, at)
+    def _chosen(
+        self, strangers: list[int], recent: Mapping[int, Entry], counts: NDArray[np.int64], floor: int
+    ) -> list[int]:
+        """Return who of those that weren't listed is now; where there are too many, those with the most requests stay.
 
-    def _note_latest(self, calls: Calls, at: float, floor: int) -> None:
+        recent: those of them that are among the latest.
+        """
+        table = self._table
+        if len(table) + len(strangers) <= self._most:
+            return strangers
+        listed = [entry.total for entry in table.values()]
+        new = counts[strangers].sum(axis=1) + floor
+        if recent:
+            new[np.isin(strangers, list(recent))] = [entry.total for entry in recent.values()]
+        totals = np.concatenate([np.array(listed, dtype=np.int64), new])
+        stays, self.floor = _largest(totals, self._most, self.floor)
+        for key in [key for key, stay in zip(table, stays, strict=False) if not stay]:
+            del table[key]
+        return list(compress(strangers, stays[len(listed) :]))
+
+    def _note_latest(self, keys: Sequence[bytes], counts: NDArray[np.int64], at: float, floor: int) -> None:
         """Have the clients that called V1 in this tick be the latest."""
         latest = self._latest
-        callers = [item for item in calls.counts.items() if item[1][0] or item[1][1] or item[1][2]]
-        for client, counts in callers[-self._most :]:
-            entry = latest.pop(client, _NOBODY)
-            latest[client] = self._table.get(client) or _entry(floor, counts, at) if entry is _NOBODY else entry
-        for client in list(islice(latest, max(0, len(latest) - self._most))):
-            del latest[client]
+        callers = np.flatnonzero(counts[:, : len(TO_V1)].any(axis=1))[-self._most :]
+        for index, calls_of in zip(callers.tolist(), counts[callers].tolist(), strict=True):
+            key = keys[index]
+            entry = latest.pop(key) if key in latest else self._table.get(key)
+            latest[key] = entry or _entry(floor, calls_of, at)
+        for key in list(islice(latest, max(0, len(latest) - self._most))):
+            del latest[key]
 
-    def _add_to_day(self, start: float, length: float, calls: Calls) -> None:
+    def _add_to_day(
+        self, start: float, length: float, calls: Calls, keys: Sequence[bytes], counts: NDArray[np.int64]
+    ) -> None:
         number = int(start // DAY)
         if self._today is None or self._today.number != number:
             if self._today is not None:
@@ -269,9 +335,10 @@ class Ledger:
             self._today = _Today(number)
         today = self._today
         today.watched_s += length
-        counts = np.fromiter(chain.from_iterable(calls.counts.values()), dtype=np.int64).reshape(-1, len(Way))
         today.requests = _sum(today.requests, _sum(_sum(calls.unnamed, calls.beyond), counts.sum(axis=0).tolist()))
-        names = hashes(map(_hashed, calls.counts))
+        joined = b"".join(keys)
+        plain = b"%" not in joined and b"@" not in joined
+        names = hashes(keys, after=b"=") if plain else hashes(map(_hashed, keys))
         for sketch, ways in zip(today.sketches, (ASKED, TO_V1, (Way.ELSE_BY_V2,)), strict=True):
             sketch.add(names[counts[:, list(ways)].any(axis=1)])
 
@@ -279,7 +346,7 @@ class Ledger:
 
     def __iter__(self) -> Iterator[tuple[Client, Entry]]:
         """Yield every client that is listed, in the order of names."""
-        listed = self._table | self._latest
+        listed = {client_at(key): entry for key, entry in (self._table | self._latest).items()}
         yield from ((client, listed[client]) for client in sorted(listed))
 
     def __len__(self) -> int:
@@ -345,9 +412,9 @@ class Ledger:
             "days": [[day.number, day.watched_s, day.requests, day.asking_v1, day.on_v1, day.on_v2, day.exact]
                      for day in self._days],
             "today": today and [today.number, today.watched_s, today.requests, [s.data() for s in today.sketches]],
-            "table": [_row(client, entry) for client, entry in self._table.items()],
-            "latest": [[*client] if client in self._table else _row(client, entry)
-                       for client, entry in self._latest.items()],
+            "table": [_row(key, entry) for key, entry in self._table.items()],
+            "latest": [[*client_at(key)] if key in self._table else _row(key, entry)
+                       for key, entry in self._latest.items()],
         }  # fmt: skip
         return zlib.compress(to_json(held), _PACKING)
 
@@ -376,10 +443,10 @@ class Ledger:
             today.watched_s, today.requests = watched_s, requests
             asking, on_v1, on_v2 = map(Sketch.of, sketches)
             today.sketches = (asking, on_v1, on_v2)
-        ledger._table = {Client(name, agent): Entry(*rest) for name, agent, *rest in held["table"]}
+        ledger._table = {key_of(Client(name, agent)): Entry(*rest) for name, agent, *rest in held["table"]}
         for name, agent, *rest in held["latest"]:
-            client = Client(name, agent)
-            ledger._latest[client] = Entry(*rest) if rest else ledger._table[client]
+            key = key_of(Client(name, agent))
+            ledger._latest[key] = Entry(*rest) if rest else ledger._table[key]
         return ledger
 
 
@@ -403,13 +470,17 @@ def _largest(totals: NDArray[np.int64], most: int, floor: int) -> tuple[list[boo
     return stays.tolist(), max(floor, int(totals[~stays].max()))
 
 
-def _row(client: Client, entry: Entry) -> list[object]:
-    return [*client, entry.counts, entry.first, entry.last, entry.error]
+def _row(key: bytes, entry: Entry) -> list[object]:
+    name, agent = client_at(key) if b"%" in key or b"@" in key else (key.decode(), False)
+    return [name, agent, entry.counts, entry.first, entry.last, entry.error]
 
 
 def _sum(one: Sequence[int], other: Sequence[int]) -> list[int]:
     return [a + b for a, b in zip(one, other, strict=True)]
 
 
-def _hashed(client: Client) -> bytes:
-    return (b"@" if client.agent else b"=") + client.name.encode(errors="surrogatepass")
+def _hashed(key: bytes) -> bytes:
+    if b"%" in key:
+        client = client_at(key)
+        return (b"@" if client.agent else b"=") + client.name.encode(errors="surrogatepass")
+    return key if key.startswith(b"@") else b"=" + key
