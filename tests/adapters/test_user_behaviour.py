@@ -248,7 +248,8 @@ async def test_files_are_gone_when_no_window_needs_them(desk: Desk) -> None:
 
 
 async def test_a_plan_without_events_keeps_nothing(tmp_path: Path) -> None:
-    idle = UserBehaviour(TRIPS, tmp_path / "none", key=b"k")
+    plain = replace(TRIPS, events=(), metrics=tuple(m for m in TRIPS.metrics if m.behaviour is None))
+    idle = UserBehaviour(plain, tmp_path / "none", key=b"k")
     await idle.start()
     tick = Tick(number=1, start=0.0, length=10.0, cells={}, sources=frozenset({"c"}))
     assert (idle.add_to(tick), (tmp_path / "none").exists(), idle.names) == (tick, False, ())

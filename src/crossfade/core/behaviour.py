@@ -4,8 +4,8 @@ A user who does the event `of` opens a window, at most one a UTC day and one at 
 counts for it, and it for the version they were on when it opened; windows last alike on both versions, so the same is
 missed of each. Windows that were open when users were assigned anew count for nobody: within one, a user had both.
 
-Rows are kept in runs of one day, in arrays: 19 bytes a window, 8 once it is over (users are known until midnight, so
-that a day has one window of each).
+Rows are kept in runs of one day, in arrays: 13 bytes a window (16 where values are added up), 8 once it is over (users
+are known until midnight, so that a day has one window of each).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from crossfade.core.plan import DAY, Behaviour, Counted
 
 GRACE_S = 60.0
 """Plan seconds after its end that a window waits for what is told late."""
+STEP_S = 2
+"""Plan seconds to which a window's begin is kept: a day of such steps fits 16 bits."""
+_OVER = np.uint16(1 << 15)
+"""Mark beside the number of an arm."""
 _RUN_MAX = 1 << 17
 """Rows of a run: so much is copied when runs are joined."""
 
@@ -56,23 +61,30 @@ class _Run:
 
     day: int
     users: Users
-    at: NDArray[np.uint32]
+    step: NDArray[np.uint16]
+    """When they began, in steps of the day."""
     arm: NDArray[np.uint16]
-    total: NDArray[np.float32]
-    over: NDArray[np.bool_]
+    """Numbers of arms, marked where the window is over."""
+    total: NDArray[Any]
+    """What was done in them: whether anything was, or the sum of values."""
 
     @classmethod
-    def of(cls, day: int, users: Users, at: Times, arm: int) -> _Run:
+    def of(cls, day: int, users: Users, at: Times, arm: int, total: type[np.generic]) -> _Run:
         order = np.argsort(users)
-        size = len(users)
+        steps = ((at[order] - day * DAY) // STEP_S).astype(np.uint16)
         return cls(
-            day,
-            users[order],
-            at[order].astype(np.uint32),
-            np.full(size, arm, dtype=np.uint16),
-            np.zeros(size, dtype=np.float32),
-            np.zeros(size, dtype=np.bool_),
+            day, users[order], steps, np.full(len(users), arm, dtype=np.uint16), np.zeros(len(users), dtype=total)
         )
+
+    @property
+    def at(self) -> Times:
+        """Return when the windows began."""
+        return self.day * DAY + STEP_S * self.step.astype(np.float64)
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """Tell which windows are over."""
+        return self.arm >= _OVER
 
     def __len__(self) -> int:
         return len(self.users)
@@ -80,7 +92,7 @@ class _Run:
     @property
     def is_over(self) -> bool:
         """Tell whether only its users are kept."""
-        return len(self.at) == 0 and len(self.users) > 0
+        return len(self.step) == 0
 
     def rows(self, users: Users) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return where each user would stand, (k,), and whether they do."""
@@ -94,16 +106,14 @@ class _Run:
         return _Run(
             self.day,
             users[order],
-            np.concatenate([self.at, other.at])[order],
+            np.concatenate([self.step, other.step])[order],
             np.concatenate([self.arm, other.arm])[order],
             np.concatenate([self.total, other.total])[order],
-            np.concatenate([self.over, other.over])[order],
         )
 
     def forget(self) -> None:
         """Keep the users alone."""
-        self.at, self.arm = self.at[:0].copy(), self.arm[:0].copy()
-        self.total, self.over = self.total[:0].copy(), self.over[:0].copy()
+        self.step, self.arm, self.total = self.step[:0].copy(), self.arm[:0].copy(), self.total[:0].copy()
 
 
 class Windows:
@@ -121,7 +131,7 @@ class Windows:
     @property
     def size(self) -> int:
         """Return the bytes that the windows take."""
-        parts = (part for run in self._runs for part in (run.users, run.at, run.arm, run.total, run.over))
+        parts = (part for run in self._runs for part in (run.users, run.step, run.arm, run.total))
         return sum(part.nbytes for part in parts)
 
     def begin_anew(self) -> None:
@@ -169,14 +179,18 @@ class Windows:
         """Note what `opens` or `hits` has returned."""
         if isinstance(new, Hit):
             for run, rows, there in self._open(new.users, new.at):
-                np.add.at(run.total, rows[there], new.values[there].astype(np.float32))
+                if self._rule.counted is Counted.SUMS:
+                    np.add.at(run.total, rows[there], new.values[there].astype(np.float32))
+                else:
+                    run.total[rows[there]] = 1
             return
         if new.arm not in self._arms:
             self._arms.append(new.arm)
         days = new.at // DAY
         for day in np.unique(days).tolist():
             of_day = days == day
-            self._insert(_Run.of(int(day), new.users[of_day], new.at[of_day], self._arms.index(new.arm)))
+            arm, total = self._arms.index(new.arm), np.float32 if self._rule.counted is Counted.SUMS else np.uint8
+            self._insert(_Run.of(int(day), new.users[of_day], new.at[of_day], arm, total))
 
     def _insert(self, fresh: _Run) -> None:
         while self._runs:
@@ -192,20 +206,23 @@ class Windows:
             if not run.is_over:
                 rows, there = run.rows(users)
                 there &= self._within(run, rows, at)
-                there &= ~run.over[rows]
+                there &= run.arm[rows] < _OVER
                 if there.any():
                     yield run, rows, there
 
     def _within(self, run: _Run, rows: NDArray[np.int64], at: Times) -> NDArray[np.bool_]:
-        since = at - run.at[rows]
-        return (since > -1) & (since <= self._rule.within_s)  # begins are kept in whole seconds
+        since = at - run.day * DAY - STEP_S * run.step[rows].astype(np.float64)
+        return (since >= 0) & (since < self._rule.within_s + STEP_S)  # it began within the step
 
     # ── what is over ────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, until: float) -> bool:
         """Tell whether `close` would return anything."""
-        limit = until - GRACE_S - self._rule.within_s
-        return any(not run.is_over and bool((~run.over & (run.at <= limit)).any()) for run in self._runs)
+        return any(not run.is_over and bool(self._due(run, until).any()) for run in self._runs)
+
+    def _due(self, run: _Run, until: float) -> NDArray[np.bool_]:
+        last = (until - GRACE_S - self._rule.within_s - run.day * DAY) // STEP_S
+        return ~run.over & (run.step <= last)
 
     def close(self, until: float, moved: Sequence[tuple[int, float]] = ()) -> dict[Arm, tuple[int, float]]:
         """Return number and sum of values of the windows that are over at a plan time, by arm, each once.
@@ -214,20 +231,19 @@ class Windows:
         """
         sums: Counter[Arm] = Counter()
         totals: dict[Arm, float] = {}
-        limit = until - GRACE_S - self._rule.within_s
         for run in self._runs:
             if run.is_over:
                 continue
-            due = ~run.over & (run.at <= limit)
+            due = self._due(run, until)
             if due.any():
-                run.over |= due
-                due &= ~self._crossed(run, moved)
+                counted = due & ~self._crossed(run, moved)
                 for index, arm in enumerate(self._arms):
-                    mine = due & (run.arm == index)
+                    mine = counted & (run.arm == index)
                     if mine.any():
                         sums[arm] += int(np.count_nonzero(mine))
                         capped = np.minimum(run.total[mine], 1).sum(dtype=np.float64)
                         totals[arm] = totals.get(arm, 0.0) + float(capped)
+                run.arm[due] |= _OVER
             if run.over.all():
                 run.forget()
         today = int(until // DAY)

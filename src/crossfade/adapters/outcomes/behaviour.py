@@ -289,7 +289,7 @@ class UserBehaviour:
         for name, one in new:
             self._windows[name].add(one)
         if keys:
-            self._seen.setdefault(int(now // DAY), Units(b"")).add(keys)
+            self._seen.setdefault(int(now // DAY), Units()).add(keys)
 
     def _write(self, head: Mapping[str, Any], body: bytes, now: float) -> None:
         """Add a record, or nothing; raises StoreError."""
@@ -331,7 +331,7 @@ class UserBehaviour:
                 self._windows[name].add(new)
         keys = [body[i : i + HASH_BYTES] for i in range(at, at + HASH_BYTES * head["keys"], HASH_BYTES)]
         if keys:
-            self._seen.setdefault(head["day"], Units(b"")).add(keys)
+            self._seen.setdefault(head["day"], Units()).add(keys)
 
     def _forget(self, today: int) -> None:
         for day in [day for day in self._seen if day <= today - DAYS_KEPT]:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from crossfade.adapters.outcomes.units import HASH_BYTES, Units
@@ -291,14 +292,12 @@ class PostedOutcomes:
         if day not in self._seen:
             path = self._file(day)
             try:
-                kept = path.read_bytes()
-                if cut := len(kept) % HASH_BYTES:  # by a crash
-                    os.truncate(path, len(kept) - cut)
-            except FileNotFoundError:
-                kept = b""
+                if path.exists() and (cut := path.stat().st_size % HASH_BYTES):  # by a crash
+                    os.truncate(path, path.stat().st_size - cut)
+                kept = np.fromfile(path, dtype="<u8") if path.exists() else None
             except OSError as error:
                 raise StoreError(f"{path} can't be read: {error.strerror or error}") from None
-            self._seen[day] = Units(kept[: len(kept) - len(kept) % HASH_BYTES])
+            self._seen[day] = Units(kept)
         return self._seen[day]
 
     def _keep(self, units: Sequence[tuple[int, bytes]]) -> None:
