@@ -210,3 +210,15 @@ async def test_what_users_do_is_told_beside_the_api_too(tmp_path: Path) -> None:
     assert [answer.target for answer in beside[:3]] == ["/bookings?x=1", "/trips/7/book", "/shop/a/b"]
     assert both(ticks).requests == 6  # what is beside the API is nobody's
     assert {k: counters[k] for k in ("malformed", "lost", "late")} == {"malformed": 0, "lost": 0, "late": 0}
+
+
+@pytest.mark.parametrize("share", [0, 10_000])
+async def test_what_users_do_is_told_when_all_are_on_one_side(tmp_path: Path, share: int) -> None:
+    async with origins("v1", "v2") as services, world(tmp_path, services, events=EVENTS) as at:
+        await at.put_on_v2(share)
+        answer = await Client(at.port).get("/search", ("X-User-Id", "ann"))
+        ticks = await closed(at.collector, 1)
+    assert answer.version == ("v2" if share else "v1")
+    assert [(one.event, one.users.tolist()) for tick in ticks for one in tick.doings] == [
+        ("search", [user_hash("ann", at.plan.assignment.salt) & (2**64 - 1)])
+    ]

@@ -438,8 +438,9 @@ def _assignment_rules(plan: Plan) -> list[str]:
         rules += [_hashed(first, rule.salt), who, share, *_overridden(plan)]
     else:
         share = f"  http-request set-var(txn.share) str(split),map_str_int({INT_MAP},0)"
-        # everyone is on one side: no key, no hash
-        rules += [share, *_overridden(plan), f"  http-request allow if !{partial}", _hashed(first, rule.salt)]
+        # everyone is on one side: no key, no hash, unless it tells who does something
+        early = [] if seen_events(plan) else [f"  http-request allow if !{partial}"]
+        rules += [share, *_overridden(plan), *early, _hashed(first, rule.salt)]
     if others:
         rules += [f"  http-request allow {found}"]
         rules += [_hashed(key, rule.salt, missing if number else "") for number, key in enumerate(others)]
