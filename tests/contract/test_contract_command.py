@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.contract.documents import answering
 from tests.load.conftest import PLAN
+from tests.tripsearch.running import free_port
 
 from crossfade.app.cli import main
 from crossfade.app.contract.text import Text
@@ -250,3 +251,47 @@ def test_a_line_is_that_of_the_nearest_part_that_is_known() -> None:
     text = Text(json.dumps(answering({"type": "object"}), indent=1))
     assert text.line("/openapi/nothing/here") == 2
     assert text.line("") == 1
+
+
+@pytest.fixture
+def asked(folder: Path, site: tuple[str, dict[str, tuple[int, bytes]]]) -> Path:
+    """Return a plan whose versions both are the site, which answers some paths."""
+    url, pages = site
+    for version in ("v1", "v2"):
+        pages[f"/{version}/trips?to=%C3%BC&x=1"] = (200, json.dumps({"of": version, "price": "<i>`9`"}).encode())
+        pages[f"/{version}/trips"] = pages[f"/{version}/trips?to=%C3%BC&x=1"]
+        pages[f"/{version}/trips?text"] = (200, b"<b>no</b>")
+    port = url.rpartition(":")[2]
+    text = PLAN.format(port=1, v1=port, v2=port)
+    (folder / "asked.yaml").write_text(f"{text}contract: {{v1: v1.yaml, v2: v2.yaml}}\n")
+    return folder / "asked.yaml"
+
+
+def test_the_page_shows_real_answers(asked: Path) -> None:
+    page = run(asked, "-o", "markdown", "--ask", "/v1/trips?to=ü&x=1")
+    assert "V1 answered GET /v1/trips?to=ü&x=1 with:" in page.replace("\\", "")
+    assert (page.count('"price": "<i>`9`"'), '"of": "v2"' in page) == (2, True)  # inside fences
+    html = run(asked, "-o", "html", "--ask", "/v1/trips")
+    assert ("&lt;i&gt;`9`" in html, "<i>" in html) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-o", "html", "--ask", "/v1/other"), "is no GET of V1's document; it has /v1/trips"),
+        (("-o", "html", "--ask", "/v1/trips?gone"), "is answered with 404"),
+        (("-o", "html", "--ask", "/v1/trips?text"), "is not answered with JSON"),
+        (("--ask", "/v1/trips"), "--ask is for the page"),
+    ],
+)
+def test_what_can_not_be_shown_is_one_clear_error(asked: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in run(asked, *words, code=2)
+
+
+def test_a_service_that_is_away_is_told(asked: Path) -> None:
+    asked.write_text(re.sub(r"upstreams: \[[^]]*\]", f"upstreams: [127.0.0.1:{free_port()}]", asked.read_text()))
+    assert "gives no answer" in run(asked, "-o", "html", "--ask", "/v1/trips", code=4)
+
+
+def test_without_a_plan_nobody_knows_whom_to_ask(folder: Path) -> None:
+    assert "--ask is for the page" in run("v1.yaml", "v2.yaml", "-o", "html", "--ask", "/v1/trips", code=2)

@@ -178,6 +178,7 @@ def load(plan: Path, output: str, **options: Any) -> None:
 @main.command()
 @click.argument("places", nargs=-1, required=True, metavar="PLAN | V1 V2")
 @click.option("--prefix", metavar="V1=V2", help="What paths begin with, such as /v1=/v2; a plan says it itself.")
+@click.option("--ask", multiple=True, metavar="PATH", help="One of V1's paths, whose real answers the page shows.")
 @click.option(
     "-o",
     "--output",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from crossfade.app.commands import say
+from crossfade.app.contract.asking import with_answers
 from crossfade.app.contract.reading import Read, read, shown
 from crossfade.app.planfile import load_plan
 from crossfade.core.contract.compare import Prefixes, compare, prefixes_of
@@ -17,7 +18,7 @@ from crossfade.core.contract.document import DocumentError
 from crossfade.core.contract.findings import Compared, Finding, exempt
 from crossfade.core.contract.migration import migration
 from crossfade.core.contract.rules import Severity
-from crossfade.core.plan import Deprecation, Exemption
+from crossfade.core.plan import Api, Deprecation, Exemption
 from crossfade.errors import UsageError
 
 
@@ -28,6 +29,8 @@ class ContractOptions:
     places: tuple[str, ...]
     """A plan, or V1's and V2's documents."""
     prefix: str | None = None
+    ask: tuple[str, ...] = ()
+    """V1's own paths and queries whose real answers the page shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +41,23 @@ class _Asked:
     exemptions: tuple[Exemption, ...] = ()
     title: str = "API"
     deprecation: Deprecation | None = None
+    api: Api | None = None
+    """Where the services are; None without a plan."""
 
 
 def run_contract(options: ContractOptions, output: str) -> int:
     """Compare and print; return the exit code: 0 where nothing breaks V1's clients, or a page was asked for."""
     asked = _asked(options)
+    if options.ask and (asked.api is None or output not in {"html", "markdown"}):
+        raise UsageError("--ask is for the page (-o html, -o markdown) of a plan, which says where the services are")
     v1, v2 = asyncio.run(_both(asked))
     try:
         if output in {"html", "markdown"}:
             from crossfade.app.contract import page  # noqa: PLC0415 - templates, which nothing else here wants
 
             found = migration(v1.documents, v2.documents, asked.prefixes)
+            if asked.api is not None and options.ask:
+                found = asyncio.run(with_answers(found, options.ask, asked.api, asked.prefixes))
             written = page.as_html if output == "html" else page.as_markdown
             click.echo(written(found, asked.title, asked.deprecation))
             return 0
@@ -89,6 +98,7 @@ def _from_plan(path: Path) -> _Asked:
         exemptions=plan.contract.exemptions,
         title=plan.name,
         deprecation=plan.deprecation,
+        api=plan.api,
     )
 
 

@@ -21,7 +21,7 @@ def as_html(found: Migration, title: str, said: Deprecation | None) -> str:
     """Return the page; every text goes through the template's escaping."""
     folder = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=folder, autoescape=True, undefined=StrictUndefined).get_template("page.html")
-    moves = [(move, _examples(move)) for move in found.moves]
+    moves = [(move, _said(move), _examples(move)) for move in found.moves]
     return page.render(title=title, dates=_dates(said), moves=moves, new=found.new)
 
 
@@ -42,7 +42,7 @@ def as_markdown(found: Migration, title: str, said: Deprecation | None) -> str:
             lines.append("Nothing else changes.")
         for version, text in _examples(move):
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-            lines += ["", f"{version} answers, for example:", "", f"{fence}json", text, fence]
+            lines += ["", f"{version} {_plain(_said(move))}", "", f"{fence}json", text, fence]
     if found.new:
         lines += ["", "## New in V2", "", *(f"- {_code(f'{method} {path}')}" for method, path in found.new)]
     return "\n".join(lines)
@@ -63,6 +63,10 @@ def _dates(said: Deprecation | None) -> list[str]:
 
 def _day(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _said(move: Move) -> str:
+    return f"answered GET {move.asked} with:" if move.asked else "answers, for example:"
 
 
 def _examples(move: Move) -> list[tuple[str, str]]:

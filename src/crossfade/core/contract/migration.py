@@ -43,6 +43,8 @@ class Move:
     v1_example: Any = None
     """Of the answer, as the document gives it; None where it gives none."""
     v2_example: Any = None
+    asked: str = ""
+    """V1's path and query that the examples are real answers to; empty where they are the documents'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
