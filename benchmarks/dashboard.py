@@ -36,10 +36,11 @@ from controller import (  # type: ignore[import-not-found]
 )
 from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
-from crossfade.adapters.system import SystemClock, collect_cycles_seldom, new_token
+from crossfade.adapters.system import SystemClock, collect_cycles_seldom, new_key, new_token
 from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import Control
+from crossfade.app.formkey import FormKey
 from crossfade.app.trend import MOST, Trend
 from crossfade.app.web import served as web
 from crossfade.app.web.access import Access
@@ -105,6 +106,7 @@ async def serve(folder: Path, rollouts: int, told: Connection) -> None:
                 clock=wall,
                 outcomes=outcomes,
                 behaviour=UserBehaviour(one.plan, folder / name / "events", key=b""),
+                form_key=FormKey(one.controller, one.store, new=new_key),
                 trend=trend,
             )
         access = Access(local=TOKEN, tokens=FileTokens(folder / "tokens.json"), now=wall.now, new_secret=new_token)

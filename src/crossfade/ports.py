@@ -364,6 +364,15 @@ class Store(Protocol):
         With `user` also of that they were asked, which is not counted.
         """
 
+    async def key(self, rollout: str, name: str) -> bytes | None:
+        """Return the key that is kept by a name; None where none is."""
+
+    async def keep_key(self, rollout: str, name: str, proposed: bytes, *, generation: int = 0) -> bytes:
+        """Keep a key where none is kept by this name, and return the one that is kept then, whoever proposed it.
+
+        It is in no copy that `copy_out` gives.
+        """
+
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
         """Return who has joined a cohort or left one, by the user's hash, in their order."""
 

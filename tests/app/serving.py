@@ -17,6 +17,7 @@ from crossfade.adapters.access import FileAudit, FileTokens
 from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.adapters.system import new_token
 from crossfade.app.api import make_api
+from crossfade.app.formkey import FormKey
 from crossfade.app.meters import Meters
 from crossfade.app.planfile import load_plan
 from crossfade.app.web.access import Access
@@ -49,6 +50,7 @@ def served_with(
     exposure: Exposure | None = None,
     plan: Plan = PLAN,
     meters: Meters | None = None,
+    form_key: FormKey | None = None,
 ) -> Served:
     """Return what an API is made from; tokens and audit are files in the folder."""
     if folder.is_dir():
@@ -62,6 +64,7 @@ def served_with(
         outcomes=outcomes or PostedOutcomes(plan, folder / "outcomes", key=b"", tick_s=10),
         behaviour=behaviour or UserBehaviour(plan, folder / "events", key=b""),
         meters=meters or Meters(),
+        form_key=form_key or FormKey(controller, store, new=lambda: bytes(range(32))),
     )
     return Served(
         rollouts={plan.name: carried},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 from tests.app.serving import TOKEN, served_with, serving
 
 from crossfade.adapters.outcomes import PostedOutcomes
+from crossfade.app.formkey import FormKey
 from crossfade.app.planfile import load_plan
 from crossfade.app.web.form import opened, sealed
 from crossfade.core.feedback import Feedback
 from crossfade.core.plan import FeedbackRules
 from crossfade.core.split import user_hash
 from crossfade.engine.controller import Controller, Parts
+from crossfade.errors import StoreError
 from crossfade.testing.clock import ManualClock
 from crossfade.testing.proxy import FakeProxy, FakeRollback
 from crossfade.testing.store import MemoryStore
@@ -172,3 +175,92 @@ async def test_the_compare_page_shows_what_users_say_and_texts_to_operators_alon
     assert "&lt;script&gt;1&lt;/script&gt;" in pages["operator"]
     assert all("<script>1" not in text and "<td>weather</td>" in text for text in pages.values())
     assert "script&gt;1" not in pages["viewer"]
+
+
+# ── which controller, which machine ─────────────────────────────────────────────────────────────────────────
+
+
+class Machine:
+    """A controller's machine: a folder of its own, and a store that may be another's as well."""
+
+    def __init__(self, store: MemoryStore, folder: Path, *, follows: str | None = None, former: bytes = b"") -> None:
+        self.store, self.folder, self.follows, self.former = store, folder, follows, former
+        self.made = 0
+
+    def new(self) -> bytes:
+        self.made += 1
+        return (b"%d" % self.made + str(self.folder).encode()).rjust(32, b"k")[-32:]
+
+    @asynccontextmanager
+    async def desk(self) -> AsyncIterator[Desk]:
+        clock, wall, telemetry = ManualClock(), ManualClock(), FakeTelemetry()
+        proxy = FakeProxy(cohorts=tuple(PLAN.assignment.cohorts))
+        self.folder.mkdir(exist_ok=True)
+        await self.store.open()
+        parts = Parts(store=self.store, proxy=proxy, switch=FakeRollback(proxy), telemetry=telemetry, clock=clock)
+        controller = Controller(PLAN, parts)
+        await controller.start()
+        controller.fenced, controller.following = self.follows, self.follows is not None
+        form_key = FormKey(controller, self.store, new=self.new, copy=self.folder / "form.key", former=self.former)
+        outcomes = PostedOutcomes(PLAN, self.folder, key=b"k", tick_s=10)
+        served = served_with(
+            controller, self.store, telemetry, clock, self.folder, outcomes=outcomes, wall=wall, form_key=form_key
+        )
+        async with serving(served) as url, aiohttp.ClientSession() as session:
+            yield Desk(session, url, self.store, wall)
+
+
+async def opens(desk: Desk, link: str) -> int:
+    async with desk.session.get(f"{desk.url}/feedback/{link.partition('/feedback/')[2]}") as answer:
+        await answer.read()
+        return answer.status
+
+
+async def test_a_link_opens_at_every_controller_of_the_store(tmp_path: Path) -> None:
+    """Also where the other one led when it was made; a follower can't take the form, and says to send it again."""
+    store = MemoryStore()
+    follower = Machine(store, tmp_path / "b", follows="ann leads")
+    async with Machine(store, tmp_path / "a").desk() as led, follower.desk() as followed:
+        with pytest.raises(AssertionError, match="ann leads"):
+            await followed.link("u1")  # there is no key yet, and no lease to make one by
+        link = await led.link("u1")
+        assert [await opens(desk, link) for desk in (led, followed)] == [200, 200]
+        assert await opens(led, await followed.link("u2")) == 200
+        path = f"{followed.url}/feedback/{link.partition('/feedback/')[2]}"
+        async with followed.session.post(path, data={"rating": "4", "complaint": "wet"}) as answer:
+            page = await answer.text()
+        assert (answer.status, "Please send it again in a minute" in page, "wet" in page) == (503, True, True)
+        assert await led.said() == []
+    assert (tmp_path / "b" / "form.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_links_signed_before_the_store_had_a_key_still_open(tmp_path: Path) -> None:
+    former = b"f" * 32
+    async with Machine(MemoryStore(), tmp_path / "a", former=former).desk() as desk:
+        link = f"/feedback/trips-v2/{sealed(former, 'trips-v2', 'u1', 9e9)}"
+        assert await opens(desk, link) == 200
+        assert opened(former, "trips-v2", (await desk.link("u1")).rpartition("/")[2]) is None
+        assert await opens(desk, link) == 200
+
+
+async def test_a_rollout_that_moves_to_another_store_takes_its_links_along(tmp_path: Path) -> None:
+    """By the folder's copy; without the folder they open nothing."""
+    async with Machine(MemoryStore(), tmp_path / "a").desk() as desk:
+        link = await desk.link("u1")
+    moved = MemoryStore()
+    async with Machine(moved, tmp_path / "a").desk() as desk:
+        assert await opens(desk, link) == 200
+        await desk.link("u2")  # the new store is given the key
+    async with Machine(moved, tmp_path / "b").desk() as desk:
+        assert await opens(desk, link) == 200
+    async with Machine(MemoryStore(), tmp_path / "c").desk() as desk:
+        assert await opens(desk, link) == 404
+
+
+async def test_a_store_that_is_away_is_no_wrong_link(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with Machine(store, tmp_path / "a").desk() as desk:
+        link = await desk.link("u1")
+    async with Machine(store, tmp_path / "b").desk() as desk:
+        store.fail_next(1, StoreError("gone"))
+        assert [await opens(desk, link) for _ in range(2)] == [503, 200]

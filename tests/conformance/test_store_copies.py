@@ -63,6 +63,7 @@ async def filled(store: SqlStore) -> SqlStore:
     for number in range(5):
         await store.add_feedback("trips", some_feedback(number), at_most=9)
     await store.save_enrolments("trips", [some_enrolment(user) for user in (-(2**63), -1, 0, 7, 2**63 - 1)])
+    await store.keep_key("trips", "form", b"\x00never shown")
     return store
 
 
@@ -96,6 +97,7 @@ async def test_a_rollout_moves_with_all_that_is_kept_of_it(start: str, end: str,
     assert await told(new) == await told(old)
     assert list(await new.rollouts()) == ["trips", "other"]
     assert [record["n"] for record in await new.decisions("other")] == ["other"]
+    assert await new.key("trips", "form") is None
     await new.append("trips", 7, some_events("trips", 8, 1))
     await new.save_look("trips", some_look(9.0, {"n": 9}))
     back = await open_(start)

@@ -28,6 +28,7 @@ from crossfade.adapters.system import ScaledClock, SystemClock, chance, collect_
 from crossfade.app import views
 from crossfade.app.api import make_api
 from crossfade.app.control import AUDIT_FILE, STORE_FILE, TOKENS_FILE, Claim, Control, note_plan, read_control
+from crossfade.app.formkey import FORM_KEY_FILE, FormKey
 from crossfade.app.leadership import Leadership
 from crossfade.app.listening import Listening, listen
 from crossfade.app.meters import Meters
@@ -309,7 +310,7 @@ def _assemble(
         clock=clock,
         outcomes=outcomes,
         behaviour=behaviour,
-        form_key=key,
+        form_key=FormKey(controller, store, new=new_key, copy=folder / FORM_KEY_FILE, former=key),
         trend=Trend(folder / TREND_FILE),
         meters=meters,
         outbox=outbox,

@@ -43,6 +43,7 @@ class MemoryStore:
         self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
         self._feedback: dict[str, list[Feedback]] = defaultdict(list)
+        self._keys: dict[tuple[str, str], bytes] = {}
         self._asked: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._enrolments: dict[str, dict[int, Enrolment]] = defaultdict(dict)
         self._leases: dict[str, Lease] = {}
@@ -274,6 +275,17 @@ class MemoryStore:
             self._feedback[rollout] = [one for one in kept if one not in gone]
             self._asked[rollout] = {one for one in self._asked[rollout] if one[1] != user}
             return len(gone)
+
+    async def key(self, rollout: str, name: str) -> bytes | None:
+        """Return a key; None where none is kept."""
+        with self._call("key"):
+            return self._keys.get((rollout, name))
+
+    async def keep_key(self, rollout: str, name: str, proposed: bytes, *, generation: int = 0) -> bytes:
+        """Keep a key where there is none, and return the one that is kept."""
+        with self._call("keep_key", write=True):
+            self._must_hold(rollout, generation)
+            return self._keys.setdefault((rollout, name), proposed)
 
     async def enrolments(self, rollout: str) -> Mapping[int, Enrolment]:
         """Return who has joined a cohort or left one."""

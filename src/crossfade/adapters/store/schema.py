@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -129,6 +129,13 @@ asked = sa.Table(
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("phase", sa.Text, primary_key=True),
     sa.Column("user_hash", sa.BigInteger, primary_key=True, autoincrement=False),
+)
+keys = sa.Table(
+    "crossfade_keys",  # never copied out: an export may be shown
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("key", sa.LargeBinary, nullable=False),
 )
 enrolments = sa.Table(
     "crossfade_enrolments",

@@ -45,6 +45,7 @@ _notices, _register, _ledger = schema.notices, schema.register, schema.ledger
 _enrolments = schema.enrolments
 _feedback = schema.feedback
 _asked = schema.asked
+_keys = schema.keys
 
 
 class SqlStore:
@@ -381,6 +382,23 @@ class SqlStore:
             if user is not None:
                 await connection.execute(sa.delete(_asked).where(_of(_asked, rollout), _asked.c.user_hash == user))
             return (await connection.execute(gone)).rowcount
+
+    async def key(self, rollout: str, name: str) -> bytes | None:
+        """Return a key; None where none is kept."""
+        query = sa.select(_keys.c.key).where(_of(_keys, rollout), _keys.c.name == name)
+        async with self._database.transaction(write=False) as connection:
+            found = await connection.scalar(query)
+        return None if found is None else bytes(found)
+
+    async def keep_key(self, rollout: str, name: str, proposed: bytes, *, generation: int = 0) -> bytes:
+        """Keep a key where there is none, and return the one that is kept."""
+        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        keep = insert(_keys).values(rollout=rollout, name=name, key=proposed).on_conflict_do_nothing()
+        query = sa.select(_keys.c.key).where(_of(_keys, rollout), _keys.c.name == name)
+        async with self._database.transaction(write=True) as connection:
+            await _must_hold(connection, rollout, generation)
+            await connection.execute(keep)
+            return bytes((await connection.execute(query)).scalar_one())
 
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
 

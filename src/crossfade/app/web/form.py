@@ -69,13 +69,13 @@ def add_form(app: FastAPI, router: APIRouter, served: Served, flood: Flood) -> N
         """Make a link to the form for one user. Whoever has it speaks for them until it ends."""
         request.state.unnoted = True
         until = served.wall.now() + about.for_s
-        end = sealed(carried.form_key, carried.name, about.user, until)
+        end = sealed(await carried.form_key.to_sign(), carried.name, about.user, until)
         return Json({"path": f"{FORM}{carried.name}/{end}", "until": until})
 
     @app.get(FORM + "{name}/{link}", include_in_schema=False)
     async def show(name: str, link: str) -> HTMLResponse:
         try:
-            carried, _ = _who(served, name, link)
+            carried, _ = await _who(served, name, link)
         except HTTPException as error:
             return _closed(error)
         return _page(carried)
@@ -83,7 +83,7 @@ def add_form(app: FastAPI, router: APIRouter, served: Served, flood: Flood) -> N
     @app.post(FORM + "{name}/{link}", include_in_schema=False)
     async def take(request: Request, name: str, link: str) -> HTMLResponse:
         try:
-            carried, user = _who(served, name, link)
+            carried, user = await _who(served, name, link)
         except HTTPException as error:
             return _closed(error)
         said = _NOTHING
@@ -105,14 +105,26 @@ def add_form(app: FastAPI, router: APIRouter, served: Served, flood: Flood) -> N
         return _page(carried, done=True)
 
 
-def _who(served: Served, name: str, link: str) -> tuple[Carried, str]:
+async def _who(served: Served, name: str, link: str) -> tuple[Carried, str]:
     carried = served.rollouts.get(name)
-    found = opened(carried.form_key, name, link) if carried is not None and len(link) <= _LINK_MAX else None
+    found = await _opened(carried, link) if carried is not None and len(link) <= _LINK_MAX else None
     if carried is None or found is None:
         raise HTTPException(404, "This link opens no form. Please ask whoever gave it to you for another.")
     if served.wall.now() >= found[1]:
         raise HTTPException(410, "This link has ended. Please ask whoever gave it to you for another.")
     return carried, found[0]
+
+
+async def _opened(carried: Carried, link: str) -> tuple[str, float] | None:
+    """Return the user and the end of a link of ours; HTTPException 503 while nobody can tell whether it is one."""
+    for key in carried.form_key.here():
+        if found := opened(key, carried.name, link):
+            return found
+    try:
+        other = await carried.form_key.elsewhere()
+    except CrossfadeError:
+        raise HTTPException(503, "This link can't be looked up just now. Please open it again in a minute.") from None
+    return None if other is None else opened(other, carried.name, link)
 
 
 def _read(body: bytes) -> Mapping[str, str]:

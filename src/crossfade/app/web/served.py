@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from secrets import token_bytes
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Request, Response
 
 from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app import views
+from crossfade.app.formkey import FormKey
 from crossfade.app.meters import Meters
 from crossfade.app.notices import Outbox
 from crossfade.app.owners import OwnerOutbox
@@ -52,6 +52,8 @@ class Carried:
     """Plan time."""
     outcomes: PostedOutcomes
     behaviour: UserBehaviour
+    form_key: FormKey
+    """Signs links to the feedback form."""
     feed: Feed = field(default_factory=Feed)
     trend: Trend = field(default_factory=Trend)
     meters: Meters = field(default_factory=Meters)
@@ -59,8 +61,6 @@ class Carried:
     """None where nobody is told anything."""
     owners: OwnerOutbox | None = None
     """None where the plan tells owners of clients nothing."""
-    form_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
-    """Signs links to the feedback form."""
     regions: Regions = field(init=False)
 
     def __post_init__(self) -> None:

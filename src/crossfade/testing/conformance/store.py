@@ -524,6 +524,19 @@ class StoreConformance:
         assert not await store.ask_once("r", "full", -(2**63))
         assert await store.asked_in("s") == ["half"]
 
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_the_first_key_stays_whoever_proposes_another(self, store: Store, connect: Connect) -> None:
+        """Of one rollout and name; a writer without the lease proposes none."""
+        assert await store.key("r", "form") is None
+        with pytest.raises(ConflictError):
+            await store.keep_key("r", "form", b"0", generation=7)
+        other = await connect()
+        kept = await asyncio.gather(store.keep_key("r", "form", b"\x001"), other.keep_key("r", "form", b"\x002"))
+        assert kept[0] == kept[1] == await store.key("r", "form") == await other.key("r", "form")
+        assert await store.keep_key("s", "form", b"3") == b"3"
+        assert await store.keep_key("r", "more", b"4") == b"4"
+
     # ── enrolments ──────────────────────────────────────────────────────────────────────────────────────
 
     async def test_enrolments_are_kept_replaced_and_forgotten(self, store: Store) -> None:

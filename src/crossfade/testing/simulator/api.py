@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message
 
 from crossfade.adapters.outcomes import PostedOutcomes, UserBehaviour
 from crossfade.app.api import make_api
+from crossfade.app.formkey import FormKey
 from crossfade.app.web.access import Access
 from crossfade.app.web.served import Carried, Served
 from crossfade.core.access import Act, Role, Token, digest_of
@@ -98,6 +99,7 @@ def served_by(process: Process) -> Served:
         clock=process.clock,
         outcomes=PostedOutcomes(world.plan, Path("nowhere"), key=b"", tick_s=1.0),
         behaviour=UserBehaviour(world.plan, Path("nowhere"), key=b""),
+        form_key=FormKey(process.controller, process.parts.store, new=lambda: b"never asked for"),
     )
     return Served(
         rollouts={world.plan.name: carried},
