@@ -282,12 +282,19 @@ class Store(Protocol):
         """Return the names of all rollouts, the latest first."""
 
     async def save_ticks(
-        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+        self,
+        rollout: str,
+        ticks: Sequence[KeptTick],
+        evidence: bytes,
+        *,
+        ledger: bytes = b"",
+        population: bytes = b"",
+        generation: int = 0,
     ) -> int:
-        """Keep ticks with the evidence and the ledger that include them in one transaction; return how many were new.
+        """Keep ticks with the evidence, ledger and population that include them, in one transaction.
 
-        A tick whose number was kept before stays as it was; where all were, evidence and ledger do too. An empty
-        ledger is none, and leaves what was kept.
+        Returns how many were new. A tick whose number was kept before stays as it was; where all were, the others do
+        too. An empty ledger or population is none, and leaves what was kept.
         """
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -315,6 +322,9 @@ class Store(Protocol):
 
     async def save_notices(self, rollout: str, logbooks: Mapping[str, bytes], *, generation: int = 0) -> None:
         """Keep the logbooks of these rules in the place of theirs, all or none; those of others stay."""
+
+    async def population(self, rollout: str) -> bytes | None:
+        """Return the users of a phase, as `core.population` dumped them; None where none were kept."""
 
     async def ledger(self, rollout: str) -> bytes | None:
         """Return the latest ledger of clients, as `core.clients.ledger` dumped it; None where none was kept."""

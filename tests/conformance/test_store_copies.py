@@ -54,7 +54,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def filled(store: SqlStore) -> SqlStore:
     """Keep something of everything, and of another rollout before it, so that numbers differ."""
     await store.append("trips", 0, some_events("trips", 1, 7))
-    await store.save_ticks("trips", [some_kept(n, n - 1) for n in range(-2, 6)], b"\x00state", ledger=b"\x00ledger")
+    await store.save_ticks(
+        "trips", [some_kept(n, n - 1) for n in range(-2, 6)], b"\x00state", ledger=b"\x00ledger", population=b"\x00p"
+    )
     for n in range(8):
         around = Surroundings(rollback_ready=(None, True, False)[n % 3], drift="Ünï \x00 \N{SNOWMAN}")
         window = some_tick(n) if n == 5 else None
@@ -76,6 +78,7 @@ async def told(store: SqlStore) -> list[object]:
         await store.evidence("trips"),
         await store.register("trips"),
         await store.ledger("trips"),
+        await store.population("trips"),
         await store.enrolments("trips"),
         [said for _, said in await store.feedback("trips")],
         [(look.look, look.outcome, look.digest, look.record) for look in looks],

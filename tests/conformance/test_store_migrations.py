@@ -100,7 +100,18 @@ async def test_an_upgraded_database_has_the_schema_and_nothing_else(released: st
 async def test_a_database_of_schema_2_from_before_migrations_is_upgraded(url: str, opened: Any) -> None:
     store = await opened(url)
     number = "update crossfade_meta set value = '2'"
-    later = ("version", "leases", "notices", "register", "ledger", "feedback", "asked", "keys", "enrolments")
+    later = (
+        "version",
+        "leases",
+        "notices",
+        "register",
+        "ledger",
+        "population",
+        "feedback",
+        "asked",
+        "keys",
+        "enrolments",
+    )
     await _run(store, _write(*(f"drop table crossfade_{name}" for name in later), number))
     await store.close()
     await store.open()

@@ -76,3 +76,31 @@ def test_many_users_are_estimated_closely() -> None:
     population = Population(PLAN)
     population.absorb(EARLY, [tick(100.0, v2_=(0, 3000)), tick(101.0, v2_=(2000, 5000))])
     assert population.seen(EARLY).v2 == pytest.approx(5000, rel=0.06)
+
+
+@pytest.mark.parametrize("many", [30, 3000])
+def test_what_was_dumped_is_gone_on_with(many: int) -> None:
+    """Exactly and estimated; who is seen again counts once, and a later phase begins anew."""
+    before, after = Population(PLAN), Population(PLAN)
+    assert before.dump() == b""
+    before.absorb(EARLY, [tick(100.0, v1_=(0, 5), v2_=(0, many))])
+    assert len(before.dump()) < 45_000
+    after.go_on(before.dump())
+    assert after.seen(EARLY) == before.seen(EARLY)
+    again = [tick(200.0, v2_=(0, 20), v1_=(0, 7))]
+    before.absorb(EARLY, again)
+    after.absorb(EARLY, again)
+    assert after.seen(EARLY) == before.seen(EARLY)
+    assert (after.seen(EARLY).v1, after.seen(EARLY).since) == (7, 100.0)
+    assert after.seen(replace(EARLY, phase=3)).v2 is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", b"{", b"[]", b"{}", b'{"attempt":1,"phase":2,"since":0,"seen":{"v1":[],"v2":"x"}}']
+)
+def test_what_is_no_dump_changes_nothing(wrong: bytes) -> None:
+    population = Population(PLAN)
+    population.absorb(EARLY, [tick(100.0, v2_=(0, 20))])
+    with pytest.raises(ValueError, match=r".+"):
+        population.go_on(wrong)
+    assert population.seen(EARLY).v2 == 20

@@ -6,12 +6,15 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crossfade.app.planfile import load_plan
 from crossfade.core.clients.ledger import Calls, Client, Ledger
+from crossfade.core.clients.sketch import Sketch
 from crossfade.core.evidence.sums import Tick
 from crossfade.core.plan import ClientsRule
+from crossfade.core.split import Version
 from crossfade.engine import controller as module
 from crossfade.engine.controller import Controller, Pace, Parts
 from crossfade.errors import UnreachableError
@@ -124,3 +127,37 @@ async def test_a_large_ledger_is_kept_from_time_to_time(monkeypatch: pytest.Monk
         await controller.tick()
         kept.append(await world.store.ledger(PLAN.name) == world.truth.dump())
     assert kept == [True, False, True, False, True]
+
+
+async def test_whoever_acts_next_goes_on_with_the_users_of_the_phase() -> None:
+    """A restart in the middle of a phase forgets nobody; who is seen on both sides of it counts once."""
+    world = World()
+    await world.store.open()
+    for begin in (0, 20, 40):
+        controller = world.controller()
+        await controller.start()
+        start = world.clock.now()
+        await world.clock.advance(600)
+        seen = Sketch()
+        seen.add(np.arange(begin, begin + 30, dtype=np.uint64))
+        number = int(start // 600)
+        users = {(Version.V1, ""): seen}
+        world.telemetry.feed(
+            Tick(number=number, start=start, length=600, cells={}, sources=frozenset({"c"}), users=users)
+        )
+        await controller.tick()
+        assert controller.population.seen(controller.rollout).v1 == begin + 30
+    follower = world.controller()
+    await follower.follow("another leads")
+    assert follower.population.seen(follower.rollout).v1 == 70
+
+
+async def test_users_of_a_phase_that_cannot_be_read_are_counted_anew(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    await world.store.open()
+    await world.controller().start()
+    world.store._populations[PLAN.name] = b"{"
+    controller = world.controller()
+    await controller.start()
+    assert controller.population.seen(controller.rollout).v1 is None
+    assert "counted anew" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,12 +23,12 @@ class UsersSeen:
     v2: int | None
     """None while nobody has been looked at: that is not zero."""
     since: float | None
-    """Plan time from which they were counted: the phase's beginning, or this process's where that was later."""
+    """Plan time from which they were counted: the phase's beginning, or when counting began where that was later."""
     sentence: str
 
 
 class Population:
-    """Counts the users of the present phase since this process began; beyond a thousand it estimates."""
+    """Counts the users of the present phase; beyond a thousand it estimates."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -36,6 +37,8 @@ class Population:
         """Attempt and phase that are counted."""
         self._seen: dict[Version, Sketch] = {}
         self._since: float | None = None
+        self.kept = b""
+        """What was dumped and kept last."""
 
     def absorb(self, rollout: Rollout, ticks: Iterable[Tick]) -> None:
         """Add ticks that began in the present phase; those that nobody reported tell nothing."""
@@ -48,6 +51,24 @@ class Population:
             for (version, cohort), users in tick.users.items():
                 if cohort not in self._staff:
                     self._seen[version].merge(users)
+
+    def dump(self) -> bytes:
+        """Return it as what a store can keep, 45 kB at most; empty where nobody was seen."""
+        if self._of is None or self._since is None:
+            return b""
+        attempt, phase = self._of
+        seen = {version.value: sketch.data() for version, sketch in self._seen.items()}
+        return json.dumps({"attempt": attempt, "phase": phase, "since": self._since, "seen": seen}).encode()
+
+    def go_on(self, dumped: bytes) -> None:
+        """Go on from what another one dumped; ValueError where it can't be read, and nothing changes then."""
+        try:
+            kept = json.loads(dumped)
+            seen = {version: Sketch.of(kept["seen"][version.value]) for version in Version}
+            of, since = (int(kept["attempt"]), int(kept["phase"])), float(kept["since"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"these are no users of a phase: {error!r}") from None
+        self._of, self._since, self._seen = of, since, seen
 
     def seen(self, rollout: Rollout) -> UsersSeen:
         """Return what is known of the present phase's users."""

@@ -277,6 +277,7 @@ class Controller:
         self.fenced, self.following = None, False
         await self._load_evidence(fresh, now)
         await self._load_ledger()
+        await self._load_population()
         await self._load_members()
         try:
             await self._tell_members()
@@ -294,6 +295,7 @@ class Controller:
         await self._journal.follow()
         self._journal.check_digest(self.plan.digest)
         await self._load_ledger()
+        await self._load_population()
         if self._enrolled_at != self.rollout.enrolled:
             await self._load_members()
         self.nodes = await self._parts.proxy.observe()
@@ -445,6 +447,17 @@ class Controller:
             self.ledger = clients.Ledger()
         self._gathering = Gathering(self.ledger)
 
+    async def _load_population(self) -> None:
+        """Go on with the users that were kept with the last ticks; what can't be read begins anew."""
+        kept = await self._parts.store.population(self.plan.name) or b""
+        if kept == self.population.kept:
+            return
+        self.population.kept = kept
+        try:
+            self.population.go_on(kept)
+        except ValueError as error:
+            log.error("the users of this phase are counted anew: %s", error)
+
     async def _load_members(self) -> None:
         """Read who joined or left; what was not kept when this controller last acted is another's to know."""
         at = self.rollout.enrolled
@@ -492,10 +505,17 @@ class Controller:
             if self._unsaved:
                 state = b"%d\n%b" % (self._attempt, book.dump(self._evidence))
                 generation, store = self._lease_generation, self._parts.store
-                ledger = self._dumped_ledger()
+                ledger, users = self._dumped_ledger(), self.population.dump()
                 with self.span("record", what="ticks", ticks=len(self._unsaved)):
-                    await store.save_ticks(self.plan.name, self._unsaved, state, ledger=ledger, generation=generation)
-                self._unsaved = []
+                    await store.save_ticks(
+                        self.plan.name,
+                        self._unsaved,
+                        state,
+                        ledger=ledger,
+                        population=b"" if users == self.population.kept else users,
+                        generation=generation,
+                    )
+                self._unsaved, self.population.kept = [], users
         except (StoreError, UnreachableError) as error:
             return str(error)
         return None

@@ -43,6 +43,7 @@ class MemoryStore:
         self._ledgers: dict[str, bytes] = {}
         self._register: dict[str, dict[str, Registered]] = defaultdict(dict)
         self._feedback: dict[str, list[Feedback]] = defaultdict(list)
+        self._populations: dict[str, bytes] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
         self._asked: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._enrolments: dict[str, dict[int, Enrolment]] = defaultdict(dict)
@@ -118,9 +119,16 @@ class MemoryStore:
             return self._evidence.get(rollout)
 
     async def save_ticks(
-        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+        self,
+        rollout: str,
+        ticks: Sequence[KeptTick],
+        evidence: bytes,
+        *,
+        ledger: bytes = b"",
+        population: bytes = b"",
+        generation: int = 0,
     ) -> int:
-        """Keep ticks with the evidence and the ledger that include them; return how many were new."""
+        """Keep ticks with the evidence, ledger and population that include them; return how many were new."""
         with self._call("save_ticks", write=True):
             self._must_hold(rollout, generation)
             known = self._ticks[rollout]
@@ -130,6 +138,8 @@ class MemoryStore:
                 self._evidence[rollout] = (max(known), evidence)
                 if ledger:
                     self._ledgers[rollout] = ledger
+                if population:
+                    self._populations[rollout] = population
         return len(fresh)
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -176,6 +186,11 @@ class MemoryStore:
         with self._call("save_notices", write=True):
             self._must_hold(rollout, generation)
             self._notices[rollout] |= logbooks
+
+    async def population(self, rollout: str) -> bytes | None:
+        """Return the users of a phase; None where none were kept."""
+        with self._call("population"):
+            return self._populations.get(rollout)
 
     async def ledger(self, rollout: str) -> bytes | None:
         """Return the latest ledger of clients; None where none was kept."""

@@ -25,6 +25,7 @@ _KEYS: dict[str, tuple[sa.Table, sa.Column[Any]]] = {
     "notices": (schema.notices, schema.notices.c.rule),
     "register": (schema.register, schema.register.c.client),
     "ledger": (schema.ledger, schema.ledger.c.rollout),
+    "population": (schema.population, schema.population.c.rollout),
     "feedback": (schema.feedback, schema.feedback.c.id),
     "enrolments": (schema.enrolments, schema.enrolments.c.user_hash),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """Of the migrations, in order: a database that has the last one needs no look at them."""
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "crossfade_version"
@@ -103,6 +103,12 @@ register = sa.Table(
 )
 ledger = sa.Table(
     "crossfade_ledger",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
+population = sa.Table(
+    "crossfade_population",
     metadata,
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("state", sa.LargeBinary, nullable=False),

@@ -46,6 +46,7 @@ _enrolments = schema.enrolments
 _feedback = schema.feedback
 _asked = schema.asked
 _keys = schema.keys
+_population = schema.population
 
 
 class SqlStore:
@@ -137,11 +138,19 @@ class SqlStore:
         return None if row is None else (row.number, bytes(row.state))
 
     async def save_ticks(
-        self, rollout: str, ticks: Sequence[KeptTick], evidence: bytes, *, ledger: bytes = b"", generation: int = 0
+        self,
+        rollout: str,
+        ticks: Sequence[KeptTick],
+        evidence: bytes,
+        *,
+        ledger: bytes = b"",
+        population: bytes = b"",
+        generation: int = 0,
     ) -> int:
-        """Keep ticks with the evidence and the ledger that include them in one transaction; return how many were new.
+        """Keep ticks with the evidence, ledger and population that include them, in one transaction.
 
-        A tick whose number was kept before stays as it was; where all were, evidence and ledger do too.
+        Returns how many were new. A tick whose number was kept before stays as it was; where all were, the others do
+        too.
         """
         if not ticks:
             return 0
@@ -163,12 +172,13 @@ class SqlStore:
                         set_={"number": sa.case((new > old, new), else_=old), "state": state.excluded.state},
                     )
                 )
-            if fresh and ledger:
-                keep = insert(_ledger).values(rollout=rollout, state=ledger)
-                update = keep.on_conflict_do_update(
-                    index_elements=[_ledger.c.rollout], set_={"state": keep.excluded.state}
-                )
-                await connection.execute(update)
+            for table, whole in ((_ledger, ledger), (_population, population)):
+                if fresh and whole:
+                    keep = insert(table).values(rollout=rollout, state=whole)
+                    update = keep.on_conflict_do_update(
+                        index_elements=[table.c.rollout], set_={"state": keep.excluded.state}
+                    )
+                    await connection.execute(update)
         return fresh
 
     async def ticks(self, rollout: str, after: int | None = None, limit: int = 1000) -> Sequence[KeptTick]:
@@ -244,6 +254,13 @@ class SqlStore:
                 same = [_notices.c.rollout, _notices.c.rule]
                 update = keep.on_conflict_do_update(index_elements=same, set_={"logbook": keep.excluded.logbook})
                 await connection.execute(update)
+
+    async def population(self, rollout: str) -> bytes | None:
+        """Return the users of a phase; None where none were kept."""
+        query = sa.select(_population.c.state).where(_of(_population, rollout))
+        async with self._database.transaction(write=False) as connection:
+            found = await connection.scalar(query)
+        return None if found is None else bytes(found)
 
     # ── clients ───────────────────────────────────────────────────────────────────────────────────────────
 

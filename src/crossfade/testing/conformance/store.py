@@ -385,6 +385,17 @@ class StoreConformance:
         other = await connect()
         assert (await other.notices("r"), await other.notices("s")) == ({"a": b"2", "b": b"\x00\xff"}, {"a": b"3"})
 
+    async def test_the_population_is_kept_with_the_ticks_that_it_includes(self, store: Store, connect: Connect) -> None:
+        """A second try changes nothing; none leaves the last one."""
+        assert await store.population("r") is None
+        await store.save_ticks("r", [some_kept(1)], b"e", population=b"\x00one")
+        await store.save_ticks("r", [some_kept(1)], b"e", population=b"again")
+        await store.save_ticks("r", [some_kept(2)], b"e", ledger=b"l")
+        other = await connect()
+        assert (await other.population("r"), await other.population("s")) == (b"\x00one", None)
+        await store.save_ticks("r", [some_kept(3)], b"e", population=b"two")
+        assert await other.population("r") == b"two"
+
     async def test_the_ledger_is_kept_with_the_ticks_that_it_includes(self, store: Store, connect: Connect) -> None:
         """A reply that was lost and a second try change nothing; no ledger leaves the last one."""
         assert await store.ledger("r") is None
