@@ -43,6 +43,8 @@ PLAN = replace(
         *(metric for metric in TRIPS.metrics if metric.name not in ("complaints", "satisfaction")),
         Metric(name="complaints", kind=MetricKind.COMPLAINTS, outcome=HEARD),
         Metric(name="satisfaction", kind=MetricKind.OUTCOME, outcome="satisfaction"),
+        Metric(name="dry", kind=MetricKind.OUTCOME, outcome="satisfaction.weather"),
+        Metric(name="cross", kind=MetricKind.OUTCOME, outcome="complained.weather"),
     ),
     phases=(replace(HALF, gates=(FEWER,), own_gates=(FEWER,)),),
     feedback=FeedbackRules(topics=("weather", "prices"), ask=0.5),
@@ -151,6 +153,23 @@ async def test_the_same_thing_said_again_is_kept_and_counted_once(desk: Desk) ->
         assert await desk.give(other, rating=3, complaint=" no\r\n") == (200, {"fate": fate})
     assert await desk.give(other, rating=3, complaint="no") == (200, {"fate": "repeated"})
     assert len((await desk.get("feedback"))["items"]) == 2
+
+
+async def test_a_topic_counts_for_itself_where_the_plan_has_a_metric_of_it(desk: Desk) -> None:
+    users = desk.on(Version.V2)
+    for user, rating, topic, complaint in (
+        *((user, 5, "weather", "") for user in users[:3]),
+        (users[3], 1, "weather", "wet"),
+        (users[4], None, "weather", "cold"),
+        (users[5], 1, "prices", "dear"),
+        (users[6], 5, "", ""),
+    ):
+        await desk.give(user, topic=topic, complaint=complaint, **({} if rating is None else {"rating": rating}))
+    await desk.tick()
+    await desk.tick()
+    readings = desk.controller.seen.readings
+    found = {name: (readings[name].n2, round(readings[name].v2 or 0, 3)) for name in ("satisfaction", "dry", "cross")}
+    assert found == {"satisfaction": (6, 0.667), "dry": (4, 0.75), "cross": (5, 0.4)}
 
 
 async def test_an_id_is_of_its_user(desk: Desk) -> None:

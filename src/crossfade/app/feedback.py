@@ -101,7 +101,7 @@ async def take(controller: Controller, store: Store, outcomes: PostedOutcomes, g
     counted = outcomes.take(
         [
             Posted(outcome=name, user=given.user, value=value, at=at, region=said.region)
-            for name, value in outcomes_of(given.rating, complaint).items()
+            for name, value in outcomes_of(given.rating, complaint, topic, outcomes.names).items()
         ],
         assigned=partial(rollout.assigned_at, plan),
         phase_since=rollout.phase_since,

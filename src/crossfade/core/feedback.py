@@ -6,6 +6,7 @@ Each counts once a user and day, as outcomes do; what was written is kept apart 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -77,14 +78,18 @@ def key_of(user: int, at: float, rating: int | None, complaint: str, topic: str,
     return blake2b("\0".join([str(user), *parts]).encode(), digest_size=16).hexdigest()
 
 
-def outcomes_of(rating: int | None, complaint: str) -> dict[str, float]:
-    """Return what a thing said counts as: values by outcome."""
+def outcomes_of(rating: int | None, complaint: str, topic: str, wanted: Collection[str]) -> dict[str, float]:
+    """Return what a thing said counts as: values by outcome.
+
+    Of a topic `t` it is also `satisfaction.t` and `complained.t`, where these are among the outcomes that are wanted.
+    """
     found = {HEARD: 1.0}
+    of_topic = {f"complained.{topic}": float(bool(complaint))}
     if rating is not None:
-        found[SATISFACTION] = float(rating >= HAPPY_FROM)
+        found[SATISFACTION] = of_topic[f"{SATISFACTION}.{topic}"] = float(rating >= HAPPY_FROM)
     if complaint:
         found[COMPLAINED] = 1.0
-    return found
+    return found | {name: value for name, value in of_topic.items() if topic and name in wanted}
 
 
 def plain(text: str) -> str:
