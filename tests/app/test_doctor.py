@@ -250,10 +250,13 @@ def test_a_port_that_somebody_else_has(installed: Installed) -> None:
 
 
 def test_secrets_that_others_may_read(installed: Installed) -> None:
-    for name in ("control.json", "telemetry.key"):
+    for name in ("control.json", "telemetry.key", "form.key"):
         (installed.folder / name).write_text("secret")
         (installed.folder / name).chmod(0o600)
     assert told(kept.files(installed.subject)) == []
+    (installed.folder / "form.key").chmod(0o640)
+    assert one(kept.files(installed.subject)).endswith("form.key")
+    (installed.folder / "form.key").unlink()
     (installed.folder / "control.json").chmod(0o644)
     installed.folder.chmod(0o770)
     folder, secret = told(kept.files(installed.subject))

@@ -16,6 +16,7 @@ from crossfade.adapters.store.peek import Peeked, damage, peek
 from crossfade.app.control import CONTROL_FILE
 from crossfade.app.doctor.finding import Finding, Subject, fail, ok, skip, warn
 from crossfade.app.doctor.machine import kept_safe, private
+from crossfade.app.formkey import FORM_KEY_FILE
 from crossfade.app.notices import read_kept
 from crossfade.core.events import from_data
 from crossfade.core.plan import Kept
@@ -154,7 +155,7 @@ def files(seen: Subject) -> Iterator[Finding]:
     if seen.folder.stat().st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
         yield warn(f"{seen.folder} is somebody else's", "run commands as the user that `serve` runs as")
     yield from kept_safe(seen.folder)
-    yield from private(seen.folder / CONTROL_FILE, seen.folder / TELEMETRY_KEY)
+    yield from private(*(seen.folder / name for name in (CONTROL_FILE, TELEMETRY_KEY, FORM_KEY_FILE)))
 
 
 def store(seen: Subject) -> Iterator[Finding]:
