@@ -187,9 +187,10 @@ class Entry:
         return max((at for way in ways if (at := self.last[way]) is not None), default=None)
 
 
-def _entry(error: int, counts: Sequence[int], at: float) -> Entry:
+def _entry(error: int, counts: list[int], at: float) -> Entry:
+    """Return the entry of a client's first calls; the list is its own from now on."""
     seen = [at if count else None for count in counts]
-    return Entry(list(counts), seen, list(seen), error)
+    return Entry(counts, seen, seen.copy(), error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
