@@ -52,7 +52,7 @@ def test_bash_completes_rollouts_phases_and_metrics(state: Path) -> None:
     assert completed(state, "status", "") == {"trips-v2", "hotels-v2"}
     assert completed(state, "watch", "tr") == {"trips-v2"}
     assert completed(state, "retry", "trips-v2", "--phase", "") == {phase.name for phase in PLAN.phases}
-    assert completed(state, "metrics", "trips-v2", "--metric", "lat") == {"latency_p95"}
+    assert completed(state, "metrics", "trips-v2", "--metric", "lat") == {"latency_p95", "latency_mean"}
     assert completed(state, "wai") == {"wait"}
 
 
