@@ -84,8 +84,8 @@ log = logging.getLogger("crossfade.controller")
 _SENTENCE_MAX = 1000
 """What the history keeps of a report's own words."""
 _LEDGER_EVERY_S = 60.0
-"""Real seconds between the times at which a ledger of many clients is kept, since that takes tens of milliseconds: what
-a kill takes from it is no more than that."""
+"""Real seconds between the times at which a ledger of many clients is kept, which takes tens of milliseconds; twice
+as much where calls wait all the time. What a kill takes from it is no more than that."""
 UNSAVED_TICKS = 10_000
 """Ticks, and looks, kept in memory while the store is down; older ticks are in the evidence all the same."""
 
@@ -429,8 +429,11 @@ class Controller:
     def _dumped_ledger(self) -> bytes:
         """Return the ledger as it is to be kept now; nothing where none is, or where a large one was just kept."""
         gathering, now = self._gathering, self._parts.clock.monotonic()
-        if gathering is None or (len(gathering.ledger) > FEW and now - gathering.kept_at < _LEDGER_EVERY_S):
+        if gathering is None:
             return b""
+        since = now - gathering.kept_at
+        if len(gathering.ledger) > FEW and since < (2 if gathering.waits else 1) * _LEDGER_EVERY_S:
+            return b""  # it is kept when a minute is over, and nothing waits
         gathering.kept_at = now
         gathering.settle()
         return gathering.ledger.dump()

@@ -42,8 +42,13 @@ class Gathering:
             self._calls = self._calls.plus(calls)
         self._last, self._end = start, start + length
         self._waiting += sum(len(rows.keys) for rows in calls.rows)
-        if self._waiting > ROWS_MAX:
+        if self._waiting > ROWS_MAX or self._end // GATHERED_S != start // GATHERED_S:
             self.settle()
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether the ledger lacks calls that were added."""
+        return self._calls is not None
 
     def settle(self) -> None:
         """Have the ledger absorb what waits."""
