@@ -132,15 +132,11 @@ class Calls:
         keys = list(chain.from_iterable(part.keys for part in parts))
         if not keys:
             return [], np.zeros((0, len(Way)), dtype=np.int64)
-        hashed = np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys))
-        _, first, same = np.unique(hashed, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        first, place = _places(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
         ways = np.concatenate([part.ways for part in parts])
         times = np.concatenate([part.times for part in parts])
-        sums = np.bincount(place[same] * len(Way) + ways, weights=times, minlength=len(order) * len(Way))
-        return [keys[index] for index in first[order].tolist()], sums.astype(np.int64).reshape(-1, len(Way))
+        sums = np.bincount(place * len(Way) + ways, weights=times, minlength=len(first) * len(Way))
+        return [keys[index] for index in first.tolist()], sums.astype(np.int64).reshape(-1, len(Way))
 
     def _listed(self) -> Sequence[Rows]:
         """Return what is given by client as rows."""
@@ -281,39 +277,34 @@ class Ledger:
         keys, counts = calls.grouped()
         self._add_to_day(start, length, calls, keys, counts)
         self.unnamed = _sum(self.unnamed, calls.unnamed)
-        listed = list(map(self._table.get, keys))
-        strangers = [index for index, entry in enumerate(listed) if entry is None]
-        found = zip(strangers, map(self._latest.get, [keys[index] for index in strangers]), strict=True)
-        recent = {index: entry for index, entry in found if entry is not None}
-        known = {index: entry for index, entry in enumerate(listed) if entry is not None} | recent
-        for entry, calls_of in zip(known.values(), counts[list(known)].tolist(), strict=True):
-            entry.note(calls_of, seen_at)
+        table, latest = self._table, self._latest
+        listed = np.fromiter(map(table.__contains__, keys), dtype=np.bool_, count=len(keys))
+        recent = ~listed & np.fromiter(map(latest.__contains__, keys), dtype=np.bool_, count=len(keys))
+        known = np.flatnonzero(listed | recent)
+        for index, calls_of in zip(known.tolist(), counts[known].tolist(), strict=True):
+            (table if listed[index] else latest)[keys[index]].note(calls_of, seen_at)
         floor = self.floor
         self.floor += sum(calls.beyond)  # all of one client's, for all that is known
-        chosen = self._chosen(strangers, recent, counts, floor)
-        for index, calls_of in zip(chosen, counts[chosen].tolist(), strict=True):
-            self._table[keys[index]] = recent.get(index) or _entry(floor, calls_of, seen_at)
+        strangers = np.flatnonzero(~listed)
+        totals = counts[strangers].sum(axis=1) + floor
+        if recent.any():
+            totals[recent[strangers]] = [latest[keys[index]].total for index in np.flatnonzero(recent).tolist()]
+        chosen = strangers[self._chosen(totals)]
+        for index, calls_of in zip(chosen.tolist(), counts[chosen].tolist(), strict=True):
+            key = keys[index]
+            table[key] = latest.get(key) or _entry(floor, calls_of, seen_at)
         self._note_latest(keys, counts, seen_at, floor)
 
-    def _chosen(
-        self, strangers: list[int], recent: Mapping[int, Entry], counts: NDArray[np.int64], floor: int
-    ) -> list[int]:
-        """Return who of those that weren't listed is now; where there are too many, those with the most requests stay.
-
-        recent: those of them that are among the latest.
-        """
+    def _chosen(self, totals: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which of those that weren't listed are now, by their requests; where there are too many, others go."""
         table = self._table
-        if len(table) + len(strangers) <= self._most:
-            return strangers
+        if len(table) + len(totals) <= self._most:
+            return np.ones(len(totals), dtype=np.bool_)
         listed = [entry.total for entry in table.values()]
-        new = counts[strangers].sum(axis=1) + floor
-        if recent:
-            new[np.isin(strangers, list(recent))] = [entry.total for entry in recent.values()]
-        totals = np.concatenate([np.array(listed, dtype=np.int64), new])
-        stays, self.floor = _largest(totals, self._most, self.floor)
-        for key in [key for key, stay in zip(table, stays, strict=False) if not stay]:
+        stays, self.floor = _largest(np.concatenate([np.array(listed, dtype=np.int64), totals]), self._most, self.floor)
+        for key in list(compress(table, ~stays[: len(listed)])):
             del table[key]
-        return list(compress(strangers, stays[len(listed) :]))
+        return stays[len(listed) :]
 
     def _note_latest(self, keys: Sequence[bytes], counts: NDArray[np.int64], at: float, floor: int) -> None:
         """Have the clients that called V1 in this tick be the latest."""
@@ -340,8 +331,9 @@ class Ledger:
         joined = b"".join(keys)
         plain = b"%" not in joined and b"@" not in joined
         names = hashes(keys, after=b"=") if plain else hashes(map(_hashed, keys))
+        came = counts > 0
         for sketch, ways in zip(today.sketches, (ASKED, TO_V1, (Way.ELSE_BY_V2,)), strict=True):
-            sketch.add(names[counts[:, list(ways)].any(axis=1)])
+            sketch.add(names[np.logical_or.reduce([came[:, way] for way in ways])])
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -413,7 +405,7 @@ class Ledger:
             "days": [[day.number, day.watched_s, day.requests, day.asking_v1, day.on_v1, day.on_v2, day.exact]
                      for day in self._days],
             "today": today and [today.number, today.watched_s, today.requests, [s.data() for s in today.sketches]],
-            "table": [_row(key, entry) for key, entry in self._table.items()],
+            "table": list(map(_row, self._table.keys(), self._table.values())),
             "latest": [[*client_at(key)] if key in self._table else _row(key, entry)
                        for key, entry in self._latest.items()],
         }  # fmt: skip
@@ -462,13 +454,27 @@ def load(data: bytes) -> Ledger:
         raise ValueError(f"not a ledger: {error!r}") from None
 
 
-def _largest(totals: NDArray[np.int64], most: int, floor: int) -> tuple[list[bool], int]:
+def _places(hashed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each different hash stands first, (k,), in this order, and which of these each hash is, (n,)."""
+    order = np.argsort(hashed)
+    ordered = hashed[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    first = np.minimum.reduceat(order, begins)
+    is_first = np.zeros(len(hashed), dtype=np.bool_)
+    is_first[first] = True
+    rank = np.cumsum(is_first) - 1
+    place = np.empty(len(hashed), dtype=np.int64)
+    place[order] = np.repeat(rank[first], np.diff(np.append(begins, len(hashed))))
+    return np.flatnonzero(is_first), place
+
+
+def _largest(totals: NDArray[np.int64], most: int, floor: int) -> tuple[NDArray[np.bool_], int]:
     """Tell which of more than `most` totals are the largest, of equal ones the first, and how large others may be."""
     bar = int(np.partition(totals, len(totals) - most)[len(totals) - most])
     stays = totals > bar
     at_bar = np.flatnonzero(totals == bar)
     stays[at_bar[: most - int(np.count_nonzero(stays))]] = True
-    return stays.tolist(), max(floor, int(totals[~stays].max()))
+    return stays, max(floor, int(totals[~stays].max()))
 
 
 def _row(key: bytes, entry: Entry) -> list[object]:
