@@ -41,7 +41,7 @@ SATISFACTION = Metric(
     target=Limit(comparison=Comparison.GE, value=0.9),
     guard=Guardrail(action=Action.HOLD, breach=Limit(comparison=Comparison.LT, value=0.85)),
 )
-OTHERS = tuple(metric for metric in TRIPS.metrics if metric.name != "satisfaction")
+OTHERS = tuple(metric for metric in TRIPS.metrics if metric.kind is not MetricKind.OUTCOME)
 CONVERSION = Metric(
     name="conversion",
     kind=MetricKind.OUTCOME,
