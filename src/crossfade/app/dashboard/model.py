@@ -16,6 +16,7 @@ from crossfade.app.regions import Regions
 from crossfade.core.clients.exempt import exempt
 from crossfade.core.clients.register import Registered
 from crossfade.core.enrolment import Members
+from crossfade.core.evidence.streams import counts_absence
 from crossfade.core.feedback import FeedbackCount
 from crossfade.core.gates import GateStatus
 from crossfade.core.observation import Observation, Reading
@@ -257,8 +258,8 @@ def at_half(plan: Plan, controller: Controller, points: Sequence[dict[str, Any]]
                 "name": metric.name,
                 "v1": values.value(metric.kind, v1),
                 "v2": values.value(metric.kind, v2),
-                "ratio": "-" if ratio is None else _band(low, ratio, high),
-                "word": "-" if ratio is None else difference(low, high),
+                "ratio": "-" if ratio is None else _band(metric, low, ratio, high),
+                "word": "-" if ratio is None else f"{'misses: ' * _by_misses(metric)}{difference(low, high)}",
             }
         )
     over = plan.phases[controller.rollout.phase].target > BUCKETS // 2
@@ -312,7 +313,7 @@ def compare_rows(plan: Plan, controller: Controller) -> list[dict[str, str]]:
                 "guard": metric.guard.text if metric.guard else "-",
                 "v1": "-" if reading is None else values.value(metric.kind, reading.v1),
                 "v2": "-" if reading is None else values.value(metric.kind, reading.v2),
-                "ratio": "-" if reading is None or reading.ratio is None else _ratio(reading),
+                "ratio": "-" if reading is None or reading.ratio is None else _ratio(metric, reading),
                 "word": WORDS[verdict],
                 "verdict": verdict.value.lower(),
             }
@@ -352,12 +353,20 @@ def behaviour(plan: Plan) -> set[str]:
     return {metric.name for metric in plan.metrics if metric.kind in _OF_USERS}
 
 
-def _ratio(reading: Reading) -> str:
-    return _band(reading.ratio_low, reading.ratio or 0.0, reading.ratio_high)
+_SHARES = (MetricKind.AVAILABILITY, MetricKind.RATIO, MetricKind.OUTCOME, MetricKind.VALUE)
 
 
-def _band(low: float | None, ratio: float, high: float | None) -> str:
-    return "{} ({})".format(*ratio_words(ratio, low, high))
+def _ratio(metric: Metric, reading: Reading) -> str:
+    return _band(metric, reading.ratio_low, reading.ratio or 0.0, reading.ratio_high)
+
+
+def _band(metric: Metric, low: float | None, ratio: float, high: float | None) -> str:
+    """Return a ratio of V2 to V1 with its interval; of the misses where these are what is compared."""
+    return "{} ({}){}".format(*ratio_words(ratio, low, high), " of misses" if _by_misses(metric) else "")
+
+
+def _by_misses(metric: Metric) -> bool:
+    return metric.kind in _SHARES and counts_absence(metric)
 
 
 INCIDENTS = ("RolledBack", "HoldBegan", "HoldEnded", "AlertRaised", "AlertCleared", "DriftFound", "DrillFailed")

@@ -259,7 +259,7 @@ def is_tested(metric: Metric) -> bool:
 def counts_absence(metric: Metric) -> bool:
     """Tell whether bad means that the value is missing (`cache_hit < 20%`) rather than there.
 
-    What is compared with V1's value (`< 95% of v1`) is counted as it is.
+    What is compared with V1's value (`< 95% of v1`) is counted as it is; so is what users do, where nothing is bad.
     """
     if metric.relative is not None:
         return False
@@ -268,7 +268,7 @@ def counts_absence(metric: Metric) -> bool:
     breach = metric.guard.breach if metric.guard else None
     limit = breach or metric.target
     if limit is None:
-        return True
+        return metric.behaviour is None
     fewer = limit.comparison in (Comparison.LT, Comparison.LE)
     return fewer if breach else not fewer
 
